@@ -1,0 +1,116 @@
+//! What the engine answers: a [`Decision`] with a closed set of [`Code`]s, whose strings are API (metrics, audit lines,
+//! denials).
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::limit::Reservation;
+
+/// Name of a policy: `namespace/name`; a cluster policy has no namespace and comes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId {
+    namespace: Option<Arc<str>>,
+    name: Arc<str>,
+}
+
+impl PolicyId {
+    /// The policy of this name; without a namespace, a cluster policy or a bare document (named by its file).
+    #[must_use]
+    pub fn new(namespace: Option<&str>, name: &str) -> Self {
+        Self { namespace: namespace.map(Into::into), name: name.into() }
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{namespace}/{}", self.name),
+            None => f.write_str(&self.name),
+        }
+    }
+}
+
+/// Why a call was decided as it was. The strings are stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Code {
+    /// Forwarded.
+    Allowed,
+    /// The tool does not exist for this caller.
+    Hidden,
+    /// No entry matches, and the default is `deny`.
+    DefaultDeny,
+    /// The entry's action is `deny`.
+    ToolDenied,
+    /// A counter is full.
+    LimitExceeded,
+    /// No policy is in force.
+    NoPolicy,
+    /// Refused before any rule.
+    Malformed,
+    /// Allowed, and the server could not be reached or gave no usable answer.
+    UpstreamUnreachable,
+}
+
+impl Code {
+    /// The code as metrics, audit lines and denials show it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Hidden => "hidden",
+            Self::DefaultDeny => "default_deny",
+            Self::ToolDenied => "tool_denied",
+            Self::LimitExceeded => "limit_exceeded",
+            Self::NoPolicy => "no_policy",
+            Self::Malformed => "malformed",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is to be done with a call.
+#[derive(Debug)]
+pub enum Decision {
+    /// Forward it, then settle the reservation.
+    Allowed(Allowed),
+    /// Answer it; the server must not see it.
+    Refused(Refusal),
+}
+
+/// An allowed call: which rule allowed it, and what it reserved.
+#[derive(Debug)]
+pub struct Allowed {
+    /// The first policy in force, by namespace and name.
+    pub policy: PolicyId,
+    /// JSON pointer (RFC 6901) to that policy's rule: `/tools/<key>` or `/default`.
+    pub rule: String,
+    /// What the call took from its counters. Give it to [`crate::Counters::refund`] if the tool certainly did not run.
+    pub reservation: Reservation,
+}
+
+/// A refused call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub code: Code,
+    /// The policy that refused; none with [`Code::NoPolicy`] where no policy is in force.
+    pub policy: Option<PolicyId>,
+    /// JSON pointer (RFC 6901) into the policy's document, to the deepest field that refused.
+    pub rule: Option<String>,
+    /// The policy author's words for the agent.
+    pub reason: Option<String>,
+    /// The counter that is full, with [`Code::LimitExceeded`].
+    pub counter: Option<Arc<str>>,
+    /// Whole seconds, rounded up, after which a retry can succeed; none if no retry ever can.
+    pub retry_after_seconds: Option<u64>,
+}

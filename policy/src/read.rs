@@ -1,0 +1,213 @@
+//! Reading: JSON values and files become documents, and what cannot be read gets an error that names the field.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::decision::PolicyId;
+use crate::document::Document;
+use crate::resource::{PolicySpec, Selector, Server};
+
+/// The API version of the manifests that this build reads.
+pub const API_VERSION: &str = "mcp-policy.dev/v1alpha1";
+/// The kind of the manifests that this build reads.
+pub const KIND: &str = "McpPolicy";
+
+/// Fields of the resource, which a bare document must not have.
+const RESOURCE_FIELDS: [&str; 4] = ["selector", "server", "from", "mode"];
+/// Fields of the language that this release does not enforce, and so must not accept.
+const NOT_YET: [&str; 9] = ["methods", "mode", "from", "namespaceSelector", "arguments", "require", "denyIf", "approveIf", "incrementFrom"];
+/// Spellings of gateways' formats, and the field that means the same.
+const GATEWAY_SPELLINGS: [(&str, &str); 3] = [("all_tools", "allTools"), ("rate_limit", "rateLimit"), ("on_deny", "reason")];
+
+/// A field that cannot be read, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct FieldError {
+    /// The field, from the top of what was read: `spec.tools.start_job.limits[0].window`. Empty for the whole.
+    pub path: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.path.is_empty() { f.write_str(&self.message) } else { write!(f, "{}: {}", self.path, self.message) }
+    }
+}
+
+/// A policy in a file: a bare document, or an `McpPolicy` manifest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// `namespace/name` of a manifest; a bare document is named by its file.
+    pub id: PolicyId,
+    /// The pods to govern, if the manifest says so. Without a cluster it means nothing.
+    pub selector: Option<Selector>,
+    /// What is known of the server.
+    pub server: Server,
+    /// The policy document.
+    pub document: Document,
+    /// Whether this was a manifest, not a bare document.
+    pub is_resource: bool,
+}
+
+/// What is wrong with a file, and where.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct FileError {
+    /// The file's name as it was given.
+    pub file: String,
+    /// Line, from 1, where it is known.
+    pub line: Option<u64>,
+    /// The document in the file, from 1, if there are several.
+    pub document: Option<usize>,
+    /// The field and what is wrong with it.
+    pub field: FieldError,
+}
+
+impl fmt::Display for FileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        if let Some(document) = self.document {
+            write!(f, " (document {document})")?;
+        }
+        write!(f, ": {}", self.field)
+    }
+}
+
+/// Reads the `spec` of an `McpPolicy`.
+pub fn spec(value: &Value) -> Result<PolicySpec, FieldError> {
+    let (selector, server, document) = spec_parts(value)?;
+    let selector = selector.ok_or_else(|| error("spec.selector", "is required; `{}` selects every pod of the namespace"))?;
+    Ok(PolicySpec { selector, server, document })
+}
+
+/// Reads a bare policy document.
+pub fn document(value: &Value) -> Result<Document, FieldError> {
+    let map = object(value, "", "a policy document")?;
+    if let Some(field) = RESOURCE_FIELDS.iter().find(|field| map.contains_key(**field)) {
+        return Err(error(*field, format!("belongs to the {KIND} resource, not to a bare policy document")));
+    }
+    part(value, "")
+}
+
+/// Reads a file of policies: YAML 1.2 or JSON, one document or several, each a bare document or an `McpPolicy` manifest.
+/// `name` is the file's name, for errors and for the names of bare documents.
+pub fn file(name: &str, text: &str) -> Result<Vec<Manifest>, Vec<FileError>> {
+    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
+    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).map_err(|cause| {
+        let line = cause.location().map(|location| location.line());
+        vec![FileError { file: name.to_owned(), line, document: None, field: error("", cause.to_string()) }]
+    })?;
+    let several = values.len() > 1;
+    let mut manifests = Vec::new();
+    let mut errors = Vec::new();
+    let mut names = BTreeSet::new();
+    for (i, value) in values.iter().enumerate() {
+        let read = manifest(name, value).and_then(|manifest| {
+            if names.insert(manifest.id.clone()) {
+                Ok(manifest)
+            } else {
+                Err(error("metadata.name", format!("a policy named {} is already in this file", manifest.id)))
+            }
+        });
+        match read {
+            Ok(manifest) => manifests.push(manifest),
+            Err(field) => errors.push(FileError { file: name.to_owned(), line: None, document: several.then_some(i + 1), field }),
+        }
+    }
+    if values.is_empty() {
+        errors.push(FileError { file: name.to_owned(), line: None, document: None, field: error("", "the file holds no policy") });
+    }
+    if errors.is_empty() { Ok(manifests) } else { Err(errors) }
+}
+
+fn manifest(file: &str, value: &Value) -> Result<Manifest, FieldError> {
+    let map = object(value, "", "a policy document")?;
+    if !map.contains_key("apiVersion") && !map.contains_key("kind") {
+        let document = document(value)?;
+        return Ok(Manifest { id: PolicyId::new(None, file), selector: None, server: Server::default(), document, is_resource: false });
+    }
+    for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
+        if map.get(field).and_then(Value::as_str) != Some(expected) {
+            return Err(error(field, format!("is not `{expected}`")));
+        }
+    }
+    if let Some(unknown) = map.keys().find(|key| !["apiVersion", "kind", "metadata", "spec", "status"].contains(&key.as_str())) {
+        return Err(error(unknown, "unknown field"));
+    }
+    let metadata = object(map.get("metadata").unwrap_or(&Value::Null), "metadata", "an object")?;
+    let text = |field| metadata.get(field).and_then(Value::as_str);
+    let id = PolicyId::new(text("namespace"), text("name").ok_or_else(|| error("metadata.name", "is required"))?);
+    let (selector, server, document) = spec_parts(map.get("spec").unwrap_or(&Value::Null))?;
+    Ok(Manifest { id, selector, server, document, is_resource: true })
+}
+
+/// The resource's own fields go to their types, and what remains is the document: so each part refuses what it does not know.
+fn spec_parts(value: &Value) -> Result<(Option<Selector>, Server, Document), FieldError> {
+    let mut map = object(value, "spec", "an object")?.clone();
+    let selector = map.remove("selector").map(|value| part(&value, "spec.selector")).transpose()?;
+    let server = map.remove("server").map(|value| part(&value, "spec.server")).transpose()?.unwrap_or_default();
+    let document = part(&Value::Object(map), "spec")?;
+    Ok((selector, server, document))
+}
+
+fn object<'a>(value: &'a Value, path: &str, what: &str) -> Result<&'a Map<String, Value>, FieldError> {
+    value.as_object().ok_or_else(|| error(path, format!("must be {what}, but is {}", describe(value))))
+}
+
+fn part<T: DeserializeOwned>(value: &Value, prefix: &str) -> Result<T, FieldError> {
+    serde_path_to_error::deserialize(value).map_err(|cause| {
+        let path = match (prefix, cause.path().to_string().as_str()) {
+            (prefix, ".") => prefix.to_owned(),
+            ("", path) => path.to_owned(),
+            (prefix, path) => format!("{prefix}.{path}"),
+        };
+        let message = explain(&path, &cause.into_inner().to_string());
+        FieldError { path, message }
+    })
+}
+
+/// Serde's words, and for the mistakes that people make, what to write instead.
+fn explain(path: &str, message: &str) -> String {
+    let field = path.rsplit('.').next().unwrap_or_default();
+    if message.starts_with("unknown field") {
+        if NOT_YET.contains(&field) {
+            return "is part of the policy language, but not of this release".to_owned();
+        }
+        if let Some((_, ours)) = GATEWAY_SPELLINGS.iter().find(|(theirs, _)| *theirs == field) {
+            return format!("unknown field; in an {KIND} it is `{ours}`");
+        }
+    }
+    if message.starts_with("unknown variant `approve`") {
+        return "`approve` is part of the policy language, but not of this release".to_owned();
+    }
+    if message.starts_with("invalid type: null") && message.contains("Rule") {
+        return "must not be null; write `{}` to allow the tool without checks".to_owned();
+    }
+    if field == "version" && message.starts_with("invalid type") {
+        return "must be the string \"1\", in quotes".to_owned();
+    }
+    message.to_owned()
+}
+
+fn describe(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "missing or null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+fn error(path: impl Into<String>, message: impl Into<String>) -> FieldError {
+    FieldError { path: path.into(), message: message.into() }
+}
+
+#[cfg(test)]
+mod tests;

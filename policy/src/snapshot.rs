@@ -1,0 +1,136 @@
+//! What operator and sidecar say to each other. The wire carries documents, never compiled things: the sidecar compiles with
+//! the code that accepted the policy.
+//!
+//! `GET /v1/watch` answers with newline-delimited JSON, one [`WatchMessage`] a line; `POST /v1/report` takes one [`Report`].
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::document::Document;
+use crate::resource::Server;
+
+/// The version of the snapshot's form that this build writes and reads.
+pub const SNAPSHOT_VERSION: &str = "1";
+
+/// One line of the watch stream.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum WatchMessage {
+    /// The whole state for this pod: sent at once, and on each change.
+    Snapshot(Snapshot),
+    /// Sent every 10 seconds. A digest that differs from the applied one tells the sidecar to connect anew.
+    Heartbeat {
+        /// Digest of the snapshot that the operator holds for this pod.
+        sha256: String,
+    },
+}
+
+/// Everything that one pod's sidecar enforces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Snapshot {
+    /// Version of this form: [`SNAPSHOT_VERSION`]. A sidecar refuses (nack) one that it does not know.
+    pub version: String,
+    /// Hex digest of `policies`: equal digests enforce the same, whichever replica computed them.
+    pub sha256: String,
+    /// The policies that select the pod, by namespace and name.
+    pub policies: Vec<SnapshotPolicy>,
+}
+
+/// One policy in a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotPolicy {
+    /// Namespace of the policy; none for a cluster policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name of the policy.
+    pub name: String,
+    /// `metadata.generation` of the revision that is in force.
+    pub generation: i64,
+    /// What the policy says of the server.
+    #[serde(default, skip_serializing_if = "Server::is_default")]
+    pub server: Server,
+    /// The document that is in force: the last accepted one. None if no revision was ever accepted: then every call is
+    /// refused.
+    pub document: Option<Document>,
+}
+
+impl Snapshot {
+    /// A snapshot of these policies, in whatever order they come.
+    #[must_use]
+    pub fn new(mut policies: Vec<SnapshotPolicy>) -> Self {
+        policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        let sha256 = digest(&policies);
+        Self { version: SNAPSHOT_VERSION.to_owned(), sha256, policies }
+    }
+
+    /// Whether the digest is that of the policies.
+    #[must_use]
+    pub fn is_intact(&self) -> bool {
+        self.sha256 == digest(&self.policies)
+    }
+}
+
+fn digest(policies: &[SnapshotPolicy]) -> String {
+    // Maps in these types are ordered and their keys are strings, so the JSON is canonical and writing it cannot fail.
+    let json = serde_json::to_vec(policies).unwrap_or_default();
+    Sha256::digest(json).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
+/// What a sidecar answers to a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Digest of the snapshot that this is about.
+    pub sha256: String,
+    /// Whether it is in force.
+    pub result: ReportResult,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Whether a sidecar enforces a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReportResult {
+    /// In force.
+    Ack,
+    /// Not in force; the one before it still is.
+    Nack,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(name: &str, generation: i64) -> SnapshotPolicy {
+        SnapshotPolicy { namespace: Some("ns".to_owned()), name: name.to_owned(), generation, server: Server::default(), document: None }
+    }
+
+    #[test]
+    fn the_digest_depends_on_the_policies_and_not_on_their_order() {
+        let snapshot = Snapshot::new(vec![policy("a", 1), policy("b", 1)]);
+        assert_eq!(snapshot, Snapshot::new(vec![policy("b", 1), policy("a", 1)]));
+        assert_ne!(snapshot.sha256, Snapshot::new(vec![policy("a", 2), policy("b", 1)]).sha256);
+        assert_eq!(snapshot.sha256.len(), 64);
+    }
+
+    #[test]
+    fn a_snapshot_that_was_changed_on_the_way_is_noticed() {
+        let line = serde_json::to_string(&WatchMessage::Snapshot(Snapshot::new(vec![policy("a", 1)]))).unwrap();
+        let read = |line: &str| match serde_json::from_str(line).unwrap() {
+            WatchMessage::Snapshot(snapshot) => snapshot,
+            WatchMessage::Heartbeat { .. } => panic!("not a snapshot"),
+        };
+        assert!(read(&line).is_intact());
+        assert!(!read(&line.replace("\"generation\":1", "\"generation\":2")).is_intact());
+    }
+}
