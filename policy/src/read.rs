@@ -95,7 +95,8 @@ pub fn document(value: &Value) -> Result<Document, FieldError> {
 }
 
 /// Reads a file of policies: YAML 1.2 or JSON, one document or several, each a bare document or an `McpPolicy` manifest.
-/// `name` is the file's name, for errors and for the names of bare documents.
+/// Manifests of other Kubernetes kinds are passed over, so that a policy can lie beside the server that it governs; a file of
+/// nothing else gives none. `name` is the file's name, for errors and for the names of bare documents.
 pub fn file(name: &str, text: &str) -> Result<Vec<Manifest>, Vec<FileError>> {
     let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
     let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).map_err(|cause| {
@@ -106,7 +107,7 @@ pub fn file(name: &str, text: &str) -> Result<Vec<Manifest>, Vec<FileError>> {
     let mut manifests = Vec::new();
     let mut errors = Vec::new();
     let mut names = BTreeSet::new();
-    for (i, value) in values.iter().enumerate() {
+    for (i, value) in values.iter().enumerate().filter(|(_, value)| !is_foreign(value)) {
         let read = manifest(name, value).and_then(|manifest| {
             if names.insert(manifest.id.clone()) {
                 Ok(manifest)
@@ -123,6 +124,13 @@ pub fn file(name: &str, text: &str) -> Result<Vec<Manifest>, Vec<FileError>> {
         errors.push(FileError { file: name.to_owned(), line: None, document: None, field: error("", "the file holds no policy") });
     }
     if errors.is_empty() { Ok(manifests) } else { Err(errors) }
+}
+
+/// Whether this is a manifest of somebody else's kind, and not one of ours with a typing error.
+fn is_foreign(value: &Value) -> bool {
+    let text = |field| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    !api_version.is_empty() && !kind.is_empty() && !kind.eq_ignore_ascii_case(KIND) && !api_version.starts_with("mcp-policy.dev/")
 }
 
 fn manifest(file: &str, value: &Value) -> Result<Manifest, FieldError> {

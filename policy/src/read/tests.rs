@@ -87,6 +87,13 @@ fn a_file_holds_documents_and_manifests() {
 }
 
 #[test]
+fn manifests_of_other_kinds_are_passed_over() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\n";
+    assert_eq!(file("p.yaml", pod).unwrap(), []);
+    assert_eq!(file("p.yaml", &format!("{pod}---\ntools: {{}}\n")).unwrap().len(), 1);
+}
+
+#[test]
 fn a_file_that_cannot_be_read_says_where() {
     let manifest = "apiVersion: mcp-policy.dev/v1alpha1\nkind: McpPolicy\nmetadata: {name: p}\nspec: {selector: {}}\n";
     let cases = [
@@ -96,7 +103,8 @@ fn a_file_that_cannot_be_read_says_where() {
         (String::new(), "p.yaml: the file holds no policy"),
         ("tools: {a: {limts: []}}".to_owned(), "p.yaml: tools.a.limts: unknown field"),
         (format!("{manifest}---\n{manifest}"), "p.yaml (document 2): metadata.name: a policy named p is already in this file"),
-        ("apiVersion: v1\nkind: Pod".to_owned(), "p.yaml: apiVersion: is not `mcp-policy.dev/v1alpha1`"),
+        ("apiVersion: v1\nkind: McpPolicy".to_owned(), "p.yaml: apiVersion: is not `mcp-policy.dev/v1alpha1`"),
+        ("apiVersion: mcp-policy.dev/v1alpha1\nkind: Policy".to_owned(), "p.yaml: kind: is not `McpPolicy`"),
         ("kind: McpPolicy".to_owned(), "p.yaml: apiVersion: is not"),
         (manifest.replace("name: p", "names: p"), "p.yaml: metadata.name: is required"),
         (format!("{manifest}sepc: {{}}"), "p.yaml: sepc: unknown field"),
