@@ -84,6 +84,33 @@ fn a_window_of_many_calls_keeps_few_entries_and_never_lets_one_pass_early() {
 }
 
 #[test]
+fn no_interval_sees_more_than_max_when_calls_are_too_many_to_keep_apart() {
+    let (window, max) = (10_000, 2_500);
+    let (mut calls, mut passed) = (Calls::default(), VecDeque::new());
+    // Three bursts and lulls in each window, for some windows.
+    for now in (0..60_000).filter(|now| now % 3_333 < 1_500) {
+        while passed.front().is_some_and(|first| now - first >= window) {
+            passed.pop_front();
+        }
+        if calls.room(max, window, now).is_ok() {
+            calls.push(window, now);
+            passed.push_back(now);
+        }
+        assert!(passed.len() as u64 <= max, "{} calls in the window before {now}", passed.len());
+    }
+}
+
+#[test]
+fn after_max_was_lowered_the_wait_is_until_enough_calls_have_left() {
+    let (mut counters, minute) = (Counters::default(), counter(60, Scope::Server));
+    for second in 0..3 {
+        let _ = call(&mut counters, &minute, Budget::Server, 3, seconds(second)).unwrap();
+    }
+    let full = call(&mut counters, &minute, Budget::Server, 1, seconds(10)).unwrap_err();
+    assert_eq!(full, Full { retry_after_seconds: Some(52) }, "all three must leave, the last at 62");
+}
+
+#[test]
 fn callers_beyond_the_bound_share_one_budget_until_it_is_empty_again() {
     let (mut counters, minute) = (Counters::default(), counter(60, Scope::Grant));
     let bound = u32::try_from(MAX_BUDGETS).unwrap();
@@ -95,7 +122,10 @@ fn callers_beyond_the_bound_share_one_budget_until_it_is_empty_again() {
     assert!(call(&mut counters, &minute, later.clone(), 1, seconds(130)).is_err(), "shares the late caller's budget");
     // At 170 the first callers' budgets are forgotten, but the late caller's call is still in the window.
     assert!(call(&mut counters, &minute, late.clone(), 1, seconds(170)).is_err(), "a fresh budget would grant two calls");
-    assert!(call(&mut counters, &minute, late, 1, seconds(190)).is_ok());
-    assert!(call(&mut counters, &minute, later, 1, seconds(190)).is_ok(), "they have budgets of their own again");
+    let _ = call(&mut counters, &minute, caller(0), 1, seconds(170)).unwrap();
+    assert_eq!(counters.budgets, 0, "the expired budgets were swept");
+    assert!(call(&mut counters, &minute, late.clone(), 1, seconds(171)).is_err(), "a fresh budget would still grant two calls");
+    assert!(call(&mut counters, &minute, late, 1, seconds(230)).is_ok());
+    assert!(call(&mut counters, &minute, later, 1, seconds(230)).is_ok(), "they have budgets of their own again");
     assert!(counters.budgets <= MAX_BUDGETS);
 }
