@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mcp_policy::{Call, Caller, Code, Counters, Decision, Policies, PolicyId, Refusal, compile, read};
@@ -275,9 +276,34 @@ fn what_cannot_be_enforced_does_not_compile_and_all_of_it_is_told() {
         let said = errors(document.clone());
         assert!(said.contains(expected), "{document}\n  said: {said}\n  expected: {expected}");
     }
-    let both = errors(json!({"hide": [""], "tools": {"t": limit("c", json!(0), 1)}}));
-    assert!(both.contains("hide[0]") && both.contains("tools.t.limits[0].window"), "{both}");
+    assert_eq!(
+        errors(json!({"hide": ["", "a", "x".repeat(129)]})),
+        "hide[0]: a pattern must not be empty; `*` matches every tool; hide[2]: a pattern has at most 128 characters; this one has 129"
+    );
     assert_eq!(errors(json!({"tools": {"a": limit("c", json!("minute"), 1), "b": limit("c", json!(60), 1)}})), "", "60 is a minute");
+}
+
+#[test]
+fn what_is_just_within_the_bounds_compiles() {
+    let limits: Vec<_> = (0..16).map(|i| json!({"counter": format!("{i:0>256}"), "window": "31d", "max": 1_000_000_000})).collect();
+    let tools: BTreeMap<_, _> = (0..512).map(|i| (format!("{i:0>128}"), json!({}))).collect();
+    let document = json!({"hide": vec!["é".repeat(128); 256], "tools": tools, "allTools": {"reason": "é".repeat(512), "limits": limits}});
+    compile(PolicyId::new(None, "p"), &read::document(&document).unwrap()).unwrap();
+}
+
+#[test]
+fn a_policy_knows_whether_it_has_limits() {
+    let has_limits = |document| compile(PolicyId::new(None, "p"), &read::document(&document).unwrap()).unwrap().has_limits();
+    assert!(!has_limits(json!({"tools": {"t": {}}, "allTools": {}})));
+    assert!(has_limits(json!({"tools": {"t*": {"rateLimit": {"max": 1, "window": 1}}}})));
+    assert!(has_limits(json!({"tools": {"t": {"limits": [{"counter": "c", "max": 1, "window": 1}]}}})));
+    assert!(has_limits(json!({"allTools": {"rateLimit": {"max": 1, "window": 1}}})));
+}
+
+#[test]
+fn a_caller_is_shown_by_its_address_and_ipv4_in_ipv6_is_ipv4() {
+    let caller = Caller::anonymous("::ffff:10.0.0.1".parse().unwrap());
+    assert_eq!((caller.to_string().as_str(), &caller), ("anonymous:10.0.0.1", &self::caller(1)));
 }
 
 #[test]
