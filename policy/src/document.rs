@@ -258,3 +258,39 @@ impl JsonSchema for Window {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_is_read_in_seconds() {
+        let cases = [
+            ("minute", Some(60)),
+            ("hour", Some(3_600)),
+            ("day", Some(86_400)),
+            ("90s", Some(90)),
+            ("15m", Some(900)),
+            ("12h", Some(43_200)),
+            ("31d", Some(2_678_400)),
+            ("32d", None),
+            ("2678401s", None),
+            ("0s", None),
+            ("01s", None),
+            ("s", None),
+            ("90", None),
+            ("+1s", None),
+            ("1.5h", None),
+            ("1 h", None),
+            ("1H", None),
+            ("Minute", None),
+            ("", None),
+            ("1é", None),
+            ("99999999999999999999s", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(Window::Text(text.to_owned()).seconds(), expected, "{text}");
+        }
+        assert_eq!([0, 1, 2_678_400, 2_678_401].map(|seconds| Window::Seconds(seconds).seconds()), [None, Some(1), Some(2_678_400), None]);
+    }
+}
