@@ -94,10 +94,12 @@ fn without_a_policy_every_call_is_refused() {
 
 #[test]
 fn a_policy_that_was_never_accepted_refuses_every_call_beside_whatever_else() {
-    let open = compile(PolicyId::new(Some("ns"), "a"), &read::document(&json!({"default": "allow"})).unwrap()).unwrap();
+    let hiding = compile(PolicyId::new(Some("ns"), "a"), &read::document(&json!({"default": "allow", "hide": ["b"]})).unwrap()).unwrap();
+    assert!(Policies::new(vec![hiding.clone()]).in_force(&caller(1)));
     let broken = mcp_policy::Policy::refusing(PolicyId::new(Some("ns"), "b"));
-    let policies = Policies::new(vec![open, broken]);
+    let policies = Policies::new(vec![hiding, broken]);
     assert_eq!(told(decide(&policies, "a")), "no_policy ns/b -");
+    assert_eq!(told(decide(&policies, "b")), "no_policy ns/b -", "graver than hidden");
     assert!(!policies.in_force(&caller(1)));
 }
 

@@ -29,6 +29,8 @@ fn what_is_printed_reads_back_the_same() {
         "default": "allow", "hide": ["x*"], "allTools": {"rateLimit": {"max": 3, "window": 90}},
         "tools": {"a": {}, "b": {"action": "deny", "reason": "no"}, "c": {"limits": [{"counter": "c", "window": "90s", "max": 0, "scope": "server"}]}}});
     let first = spec(&value).unwrap();
+    let printed = serde_json::to_value(&first).unwrap();
+    assert_eq!(printed["tools"]["a"], json!({}), "what was not written is not printed");
     assert_eq!(spec(&serde_json::to_value(&first).unwrap()).unwrap(), first);
 }
 
