@@ -1,0 +1,227 @@
+//! Where decisions are written down: counters, metrics, audit log. A [`Record`] is one decision on its way there.
+//!
+//! Guarantee: whatever ends a call (an answer, a failure, a caller who hangs up, the end of the process' grace), its line is written,
+//! it is counted once, and its counters are given back only where the tool certainly did not run.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use mcp_policy::{Allowed, Caller, Code, Policies, PolicyId, Refusal, Reservation};
+
+use crate::audit::{Audit, Ended, Line, Slot};
+use crate::decision_id::DecisionIds;
+use crate::message::ToolCall;
+use crate::metrics::{Metrics, OTHER_TOOL};
+use crate::state::{Enforced, State};
+use crate::tools::ListedTools;
+
+/// Longer tool names are cut in audit lines; such a name is refused, and only its beginning is of use.
+const MAX_AUDIT_NAME: usize = 256;
+
+/// The counters, the metrics and the audit log, and what they need to name things.
+#[derive(Debug)]
+pub struct Books {
+    /// What is enforced, and the counters.
+    pub state: Arc<State>,
+    /// What is counted for scraping.
+    pub metrics: Metrics,
+    /// Where lines go.
+    pub audit: Audit,
+    ids: DecisionIds,
+    /// Names that the server listed, which are then labels of metrics and proper names.
+    listed: Mutex<ListedTools>,
+}
+
+impl Books {
+    /// Books of this state.
+    #[must_use]
+    pub fn new(state: Arc<State>, metrics: Metrics, audit: Audit) -> Self {
+        Self { state, metrics, audit, ids: DecisionIds::default(), listed: Mutex::default() }
+    }
+
+    /// The server listed these tools.
+    pub fn learn(&self, names: &[String]) {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).learn(names);
+    }
+
+    /// Whether the server listed this tool.
+    #[must_use]
+    pub fn has_listed(&self, tool: &str) -> bool {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner).contains(tool)
+    }
+
+    /// The tool as a label of metrics.
+    fn label<'a>(&self, policies: &Policies, tool: &'a str) -> &'a str {
+        if policies.names(tool) || self.has_listed(tool) { tool } else { OTHER_TOOL }
+    }
+
+    /// Begins a record, when there is room for its line.
+    pub async fn record(self: &Arc<Self>, caller: &Caller, server: &str) -> Result<Record, Ended> {
+        let slot = self.audit.slot().await?;
+        Ok(Record {
+            books: Arc::clone(self),
+            slot: Some(slot),
+            arrived: Instant::now(),
+            time: Timestamp::now(),
+            decision_id: self.ids.next(),
+            verdict: None,
+            policy: None,
+            revision: None,
+            rule: None,
+            caller: caller.to_string(),
+            server: server.to_owned(),
+            method: None,
+            tool: None,
+            label: None,
+            malformed: None,
+            argument_keys: Vec::new(),
+            argument_keys_left_out: 0,
+            upstream_status: None,
+            forwarded: None,
+            reservation: None,
+            counted: false,
+        })
+    }
+}
+
+/// One decision. It is written when it is dropped; one that was never decided is not written.
+#[derive(Debug)]
+pub struct Record {
+    books: Arc<Books>,
+    slot: Option<Slot>,
+    arrived: Instant,
+    time: Timestamp,
+    decision_id: String,
+    verdict: Option<Code>,
+    policy: Option<String>,
+    revision: Option<String>,
+    rule: Option<String>,
+    caller: String,
+    server: String,
+    method: Option<String>,
+    tool: Option<String>,
+    label: Option<String>,
+    malformed: Option<&'static str>,
+    argument_keys: Vec<String>,
+    argument_keys_left_out: usize,
+    upstream_status: Option<u16>,
+    forwarded: Option<Instant>,
+    reservation: Option<Reservation>,
+    counted: bool,
+}
+
+impl Record {
+    /// The id that the agent is told.
+    #[must_use]
+    pub fn decision_id(&self) -> &str {
+        &self.decision_id
+    }
+
+    /// The method of the message.
+    pub fn method(&mut self, method: &str) {
+        self.method = Some(cut(method));
+    }
+
+    /// The tool that is called.
+    pub fn call(&mut self, call: &ToolCall, policies: &Policies) {
+        self.label = Some(self.books.label(policies, &call.name).to_owned());
+        self.tool = Some(cut(&call.name));
+        self.argument_keys.clone_from(&call.argument_keys);
+        self.argument_keys_left_out = call.argument_keys_left_out;
+    }
+
+    /// Refused before any rule was asked.
+    pub fn malformed(&mut self, reason: &'static str) {
+        self.malformed = Some(reason);
+        self.verdict = Some(Code::Malformed);
+    }
+
+    /// Refused by policy.
+    pub fn refused(&mut self, refusal: &Refusal, enforced: &Enforced) {
+        self.by(refusal.policy.as_ref(), refusal.rule.clone(), enforced);
+        if let (Some(policy), Some(counter)) = (&self.policy, &refusal.counter) {
+            self.books.metrics.limited(policy, counter);
+        }
+        self.verdict = Some(refusal.code);
+    }
+
+    /// Allowed, and about to be forwarded.
+    pub fn allowed(&mut self, allowed: Allowed, enforced: &Enforced) {
+        self.by(Some(&allowed.policy), Some(allowed.rule), enforced);
+        self.reservation = Some(allowed.reservation);
+        self.forwarded = Some(Instant::now());
+        self.verdict = Some(Code::Allowed);
+    }
+
+    fn by(&mut self, policy: Option<&PolicyId>, rule: Option<String>, enforced: &Enforced) {
+        self.revision = policy.and_then(|policy| enforced.revision(policy)).map(str::to_owned);
+        self.policy = policy.map(ToString::to_string);
+        self.rule = rule;
+    }
+
+    /// The server's answer has begun.
+    pub fn answered(&mut self, status: StatusCode) {
+        self.upstream_status = Some(status.as_u16());
+        self.count();
+    }
+
+    /// The server gave no answer.
+    pub fn unreachable(&mut self) {
+        self.verdict = Some(Code::UpstreamUnreachable);
+    }
+
+    /// The server gave an answer that cannot be used.
+    pub fn answered_unusably(&mut self, status: StatusCode) {
+        self.upstream_status = Some(status.as_u16());
+        self.unreachable();
+    }
+
+    /// The tool certainly did not run: gives the call's counters back.
+    pub fn refund(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            self.books.state.refund(reservation);
+        }
+    }
+
+    /// Counts the decision, once. Not first at the end: an answer can stream for hours.
+    fn count(&mut self) {
+        if let Some(code) = self.verdict
+            && !std::mem::replace(&mut self.counted, true)
+        {
+            self.books.metrics.decided(self.policy.as_deref(), self.label.as_deref(), code);
+        }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let (Some(code), Some(slot)) = (self.verdict, self.slot.take()) else { return };
+        self.count();
+        if let (Some(forwarded), Some(label)) = (self.forwarded, &self.label) {
+            self.books.metrics.upstream_took(label, forwarded.elapsed());
+        }
+        slot.write(&Line {
+            time: self.time,
+            decision_id: &self.decision_id,
+            policy: self.policy.as_deref(),
+            revision: self.revision.as_deref(),
+            rule: self.rule.as_deref(),
+            caller: &self.caller,
+            server: &self.server,
+            method: self.method.as_deref(),
+            tool: self.tool.as_deref(),
+            code,
+            malformed: self.malformed,
+            argument_keys: &self.argument_keys,
+            argument_keys_left_out: self.argument_keys_left_out,
+            upstream_status: self.upstream_status,
+            duration_ms: (self.arrived.elapsed().as_secs_f64() * 1e6).round() / 1e3,
+        });
+    }
+}
+
+fn cut(name: &str) -> String {
+    name[..name.floor_char_boundary(MAX_AUDIT_NAME)].to_owned()
+}

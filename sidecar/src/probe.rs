@@ -1,0 +1,105 @@
+//! The pod's own probes. The kubelet's requests are captured like all others; exactly those that the pod declares reach the server
+//! without policy, and only the status comes back.
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
+use http::{Method, Request};
+use http_body_util::Full;
+
+use crate::config::{HttpGet, Probe};
+
+/// The HTTP probe that this request is, if it is one: port, method, path with query, and every header that the probe sets.
+#[must_use]
+pub fn matching<'a, B>(probes: &'a [Probe], port: u16, request: &Request<B>) -> Option<&'a HttpGet> {
+    let without_body =
+        !request.headers().contains_key(TRANSFER_ENCODING) && request.headers().get(CONTENT_LENGTH).is_none_or(|length| length == "0");
+    if request.method() != Method::GET || !without_body {
+        return None;
+    }
+    let target = request.uri().path_and_query()?.as_str();
+    probes
+        .iter()
+        .filter(|probe| probe.port == port)
+        .filter_map(|probe| probe.http_get.as_ref())
+        .find(|get| get.path == target && get.headers.iter().all(|(name, value)| is_only(request.headers(), name, value)))
+}
+
+fn is_only(headers: &HeaderMap, name: &str, value: &str) -> bool {
+    let mut values = headers.get_all(name).iter();
+    values.next().is_some_and(|one| one.as_bytes() == value.as_bytes()) && values.next().is_none()
+}
+
+/// Whether opening a connection to this port is a probe, so that it must fail while the server does not listen.
+#[must_use]
+pub fn opens(probes: &[Probe], port: u16) -> bool {
+    probes.iter().any(|probe| probe.port == port && probe.tcp_socket.is_some())
+}
+
+/// The request that the server gets: what the probe declares, and nothing else that a caller could add.
+#[must_use]
+pub fn request(get: &HttpGet, as_sent: &HeaderMap) -> Option<Request<Full<Bytes>>> {
+    let mut request = Request::get(&get.path).body(Full::default()).ok()?;
+    let headers = request.headers_mut();
+    for name in [HOST, USER_AGENT, ACCEPT] {
+        if let Some(value) = as_sent.get(&name) {
+            headers.insert(name, value.clone());
+        }
+    }
+    for (name, value) in &get.headers {
+        headers.insert(HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
+    }
+    Some(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probes() -> Vec<Probe> {
+        serde_json::from_str(
+            r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":{"X-Token":"a"}}},{"port":8081,"tcpSocket":{}}]"#,
+        )
+        .unwrap()
+    }
+
+    fn get(target: &str) -> http::request::Builder {
+        Request::get(target).header("host", "10.0.0.7:8080").header("x-token", "a")
+    }
+
+    #[test]
+    fn exactly_the_declared_request_is_a_probe() {
+        let probes = probes();
+        assert!(matching(&probes, 8080, &get("/healthz?full=1").body(()).unwrap()).is_some());
+        assert!(matching(&probes, 8080, &get("/healthz?full=1").header("content-length", "0").body(()).unwrap()).is_some());
+        for (port, request) in [
+            (8081, get("/healthz?full=1").body(()).unwrap()),
+            (8080, get("/healthz").body(()).unwrap()),
+            (8080, get("/healthz?full=1&x").body(()).unwrap()),
+            (8080, get("/healthz?full=1").method("POST").body(()).unwrap()),
+            (8080, get("/healthz?full=1").method("HEAD").body(()).unwrap()),
+            (8080, get("/healthz?full=1").header("content-length", "2").body(()).unwrap()),
+            (8080, get("/healthz?full=1").header("transfer-encoding", "chunked").body(()).unwrap()),
+            (8080, get("/healthz?full=1").header("x-token", "b").body(()).unwrap()),
+            (8080, Request::get("/healthz?full=1").body(()).unwrap()),
+        ] {
+            assert!(matching(&probes, port, &request).is_none(), "{port} {request:?}");
+        }
+    }
+
+    #[test]
+    fn the_server_gets_nothing_that_the_probe_does_not_declare() {
+        let probes = probes();
+        let sent = get("/healthz?full=1").header("authorization", "stolen").header("user-agent", "kube-probe/1.34").body(()).unwrap();
+        let forwarded = request(matching(&probes, 8080, &sent).unwrap(), sent.headers()).unwrap();
+        assert_eq!(forwarded.uri(), "/healthz?full=1");
+        let mut names: Vec<_> = forwarded.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["host", "user-agent", "x-token"]);
+    }
+
+    #[test]
+    fn a_port_that_is_probed_by_opening_is_known() {
+        assert!(opens(&probes(), 8081));
+        assert!(!opens(&probes(), 8080));
+    }
+}

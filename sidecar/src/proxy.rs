@@ -1,0 +1,511 @@
+//! One request: judge its head, read its body, judge the message, then forward the very bytes or answer. Which rule of mcp.md
+//! section 3 refuses what is in [`crate::headers`] and [`crate::message`]; how a refusal looks is in [`crate::respond`].
+//!
+//! Guarantee: every way out of here that is not `forward` leaves the server untouched.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use mcp_policy::{Call, Caller, Code, Decision, Refusal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::audit::Ended;
+use crate::books::{Books, Record};
+use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
+use crate::drain::Drain;
+use crate::exposure::PortUse;
+use crate::headers::{self, Carrier, Era, Route};
+use crate::message::{self, Id, Malformed, Message};
+use crate::origin::LocalOnly;
+use crate::probe;
+use crate::relay::{self, CallAnswer, GatedEvents, Holding, ListGate, Passing, ProxyBody, Untouched};
+use crate::respond::{self, UpstreamFailure};
+use crate::session::Sessions;
+use crate::state::Enforced;
+use crate::upstream::{Answer, Destination, Link, SendError};
+
+const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
+
+/// What answers the callers' requests.
+#[derive(Debug)]
+pub struct Proxy {
+    books: Arc<Books>,
+    sessions: Sessions,
+    probes: Vec<Probe>,
+    local_only: Option<LocalOnly>,
+    limits: Limits,
+    held: Arc<Semaphore>,
+    drain: Drain,
+}
+
+/// One connection of a caller.
+#[derive(Debug)]
+pub struct Peer {
+    /// Who is at the other end.
+    pub caller: Caller,
+    /// The way to the server that was dialled.
+    pub link: Arc<Link>,
+    /// That server, for audit lines.
+    pub server: String,
+}
+
+/// A request that can be neither forwarded nor answered: its connection is closed.
+#[derive(Debug, thiserror::Error)]
+pub enum Closed {
+    /// The caller did not send the whole body.
+    #[error("the body was cut off")]
+    Cut,
+    /// Nothing may be judged any more.
+    #[error(transparent)]
+    Unaudited(#[from] Ended),
+}
+
+/// Why a body is not there.
+enum Unread {
+    Malformed(Malformed),
+    NoRoom,
+    Cut,
+}
+
+/// A message that was read, and what it takes to answer it.
+struct Received<'a> {
+    peer: &'a Peer,
+    enforced: &'a Enforced,
+    record: Record,
+    headers: HeaderMap,
+    /// The very bytes that are judged.
+    body: Bytes,
+    era: Era,
+    path: String,
+}
+
+impl Proxy {
+    /// A proxy that writes into these books.
+    #[must_use]
+    pub fn new(books: Arc<Books>, probes: Vec<Probe>, local_only: Option<LocalOnly>, limits: Limits, drain: Drain) -> Self {
+        let held = Arc::new(Semaphore::new(limits.held_bytes));
+        Self { books, sessions: Sessions::default(), probes, local_only, limits, held, drain }
+    }
+
+    /// Answers one request.
+    pub async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response<ProxyBody>, Closed> {
+        let in_flight = self.books.metrics.request();
+        let mut response = self.answer(peer, request).await?;
+        if self.drain.is_announced() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response.map(|body| Holding::new(body, in_flight).boxed_unsync()))
+    }
+
+    async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response<ProxyBody>, Closed> {
+        let enforced = self.books.state.enforced();
+        if let Some(port) = peer.link.destination().port() {
+            if port == CANARY_PORT {
+                return Ok(canary(request.method(), request.uri()));
+            }
+            if let Some(get) = probe::matching(&self.probes, port, &request) {
+                return Ok(probe(peer, get, request.headers()).await);
+            }
+            if enforced.exposure.port(port) == PortUse::Closed {
+                return self.shut_out(peer, "port", plain(StatusCode::NOT_FOUND, "No policy opens this port.\n")).await;
+            }
+        }
+        if self.local_only.is_some_and(|local| !local.admits(request.headers())) {
+            return self.shut_out(peer, "origin", plain(StatusCode::FORBIDDEN, "Host and Origin must be of this machine.\n")).await;
+        }
+        let Some(endpoint) = enforced.exposure.endpoint() else {
+            let text = "The policies of this server name different endpoints, so none is open.\n";
+            return self.shut_out(peer, "endpoint", plain(StatusCode::NOT_FOUND, text)).await;
+        };
+        let route = match headers::route(request.method(), request.uri(), request.headers(), endpoint) {
+            Ok(route) => route,
+            Err(malformed) => return Ok(refuse(self.books.record(&peer.caller, &peer.server).await?, &malformed)),
+        };
+        let path = match (peer.link.destination(), route) {
+            (Destination::Url(url), Route::Post | Route::Get | Route::Delete) => url.path.as_deref().unwrap_or(endpoint).to_owned(),
+            (_, Route::Discovery) => request.uri().path().to_owned(),
+            (Destination::Captured(_), _) => endpoint.to_owned(),
+        };
+        match route {
+            Route::Post => self.post(peer, &enforced, request, path).await,
+            Route::Discovery => Ok(self.pass(peer, Method::GET, path, request.headers()).await),
+            // 405 is how a server without streams and sessions answers; clients go on without.
+            Route::Get | Route::Delete if !enforced.policies.in_force(&peer.caller) => {
+                self.books.record(&peer.caller, &peer.server).await?.refused(&no_policy(), &enforced);
+                let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "No policy is in force.\n");
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+                Ok(response)
+            }
+            Route::Get => Ok(self.stream(peer, path, request.headers()).await),
+            Route::Delete => {
+                let response = self.pass(peer, Method::DELETE, path, request.headers()).await;
+                self.note_end_of_session(request.headers(), response.status(), true);
+                Ok(response)
+            }
+        }
+    }
+
+    /// Refuses a request that is none to the MCP endpoint, for a reason that audit lines name.
+    async fn shut_out(&self, peer: &Peer, reason: &'static str, response: Response<ProxyBody>) -> Result<Response<ProxyBody>, Closed> {
+        self.books.record(&peer.caller, &peer.server).await?.malformed(reason);
+        Ok(response)
+    }
+
+    /// A message to the endpoint.
+    async fn post(
+        &self,
+        peer: &Peer,
+        enforced: &Enforced,
+        request: Request<Incoming>,
+        path: String,
+    ) -> Result<Response<ProxyBody>, Closed> {
+        let mut record = self.books.record(&peer.caller, &peer.server).await?;
+        let (head, body) = request.into_parts();
+        let (body, _room) = match self.read(body).await {
+            Ok(read) => read,
+            Err(Unread::Malformed(malformed)) => return Ok(refuse(record, &malformed)),
+            Err(Unread::Cut) => return Err(Closed::Cut),
+            Err(Unread::NoRoom) => {
+                record.malformed("no_room");
+                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "Too many large requests at this moment.\n");
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                return Ok(response);
+            }
+        };
+        let message = match message::parse(&body) {
+            Ok(message) => message,
+            Err(malformed) => return Ok(refuse(record, &malformed)),
+        };
+        if let Some(method) = message.method() {
+            record.method(method);
+        }
+        let era = match headers::era(&head.headers, &message) {
+            Ok(era) => era,
+            Err(malformed) => return Ok(refuse(record, &malformed)),
+        };
+        let received = Received { peer, enforced, record, headers: head.headers, body, era, path };
+        match message {
+            Message::Request(request) => match request.call {
+                Some(call) => Ok(self.call(received, &request.id, &call).await),
+                None => Ok(self.request(received, &request.id, &request.method).await),
+            },
+            Message::Notification(notification) => Ok(self.notification(received, &notification.method).await),
+            // An answer to a request of the server. Without a policy no request of the server was let through.
+            Message::Response(_) if enforced.policies.in_force(&peer.caller) => Ok(self.forward_other(received, None).await),
+            Message::Response(_) => Ok(own(respond::accepted())),
+        }
+    }
+
+    /// A `tools/call`.
+    async fn call(&self, mut received: Received<'_>, id: &Id, call: &message::ToolCall) -> Response<ProxyBody> {
+        let Received { peer, enforced, era, .. } = received;
+        received.record.call(call, &enforced.policies);
+        if !call.has_proper_name(|name| self.books.has_listed(name)) {
+            received.record.malformed("tool_name");
+            return own(respond::improper_tool_name(id, era, received.record.decision_id()));
+        }
+        let session = headers::session_id(&received.headers).filter(|id| self.sessions.is_open(id));
+        let began = Instant::now();
+        let decision = self.books.state.decide(&enforced.policies, &Call { tool: &call.name, caller: &peer.caller, session });
+        self.books.metrics.decision_took(began.elapsed());
+        match decision {
+            Decision::Refused(refusal) => {
+                received.record.refused(&refusal, enforced);
+                tracing::debug!(decision.id = received.record.decision_id(), code = %refusal.code, "refused a call");
+                own(respond::denied_call(id, era, &call.name, &refusal, received.record.decision_id()))
+            }
+            Decision::Allowed(allowed) => {
+                received.record.allowed(allowed, enforced);
+                self.forward_call(received, id, &call.name).await
+            }
+        }
+    }
+
+    /// A request that is not a call.
+    async fn request(&self, mut received: Received<'_>, id: &Id, method: &str) -> Response<ProxyBody> {
+        let Received { peer, enforced, .. } = received;
+        if !message::is_known_method(method) {
+            received.record.malformed("unknown_method");
+            return own(respond::unknown_method(id, received.era));
+        }
+        let opens = matches!(method, "initialize" | "server/discover" | "ping");
+        if !opens && !enforced.policies.in_force(&peer.caller) {
+            let refusal = no_policy();
+            received.record.refused(&refusal, enforced);
+            return own(respond::denied_method(id, method, &refusal, received.record.decision_id()));
+        }
+        match method {
+            "tools/list" => self.forward_list(received, id).await,
+            "initialize" => {
+                let response = self.forward_other(received, Some(id)).await;
+                let opened = response.headers().get(SESSION_ID).filter(|_| response.status().is_success());
+                if let Some(session) = opened.and_then(|session| session.to_str().ok()) {
+                    self.sessions.opened(session);
+                }
+                response
+            }
+            _ => self.forward_other(received, Some(id)).await,
+        }
+    }
+
+    /// A notification. One that nobody knows is dropped.
+    async fn notification(&self, mut received: Received<'_>, method: &str) -> Response<ProxyBody> {
+        if message::is_known_method(method) {
+            return self.forward_other(received, None).await;
+        }
+        received.record.malformed("unknown_method");
+        own(respond::accepted())
+    }
+
+    /// Forwards an allowed call.
+    async fn forward_call(&self, received: Received<'_>, id: &Id, tool: &str) -> Response<ProxyBody> {
+        let sent = self.send(&received).await;
+        let Received { mut record, era, headers, .. } = received;
+        let failure = match sent {
+            Ok(answer) => {
+                self.note_end_of_session(&headers, answer.status(), false);
+                if is_usable(answer.status()) {
+                    let (head, answer) = answer.into_parts();
+                    let call = CallAnswer::new(record, head.status, id.clone(), headers::carrier(&head.headers));
+                    return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, Some(call)).boxed_unsync());
+                }
+                record.answered_unusably(answer.status());
+                UpstreamFailure::Unusable
+            }
+            Err(error) => {
+                if error.nothing_was_sent() {
+                    record.refund();
+                }
+                record.unreachable();
+                failure_of(&error)
+            }
+        };
+        own(respond::upstream_failed_call(id, era, tool, failure, record.decision_id()))
+    }
+
+    /// Forwards a `tools/list`; the answer passes only as far as the policies show it.
+    async fn forward_list(&self, received: Received<'_>, id: &Id) -> Response<ProxyBody> {
+        let answer = match self.send(&received).await {
+            Ok(answer) => answer,
+            Err(error) => return own(respond::upstream_failed(Some(id), failure_of(&error), received.record.decision_id())),
+        };
+        self.note_end_of_session(&received.headers, answer.status(), false);
+        let gate = ListGate {
+            books: Arc::clone(&self.books),
+            caller: received.peer.caller.clone(),
+            expected: Some(id.clone()),
+            era: received.era,
+            decision_id: received.record.decision_id().to_owned(),
+        };
+        self.gated(answer, gate, false).await
+    }
+
+    /// Forwards the opening of a stream from server to client.
+    async fn stream(&self, peer: &Peer, path: String, headers: &HeaderMap) -> Response<ProxyBody> {
+        match send(&peer.link, Method::GET, &path, headers, Bytes::new()).await {
+            Ok(answer) => {
+                self.note_end_of_session(headers, answer.status(), false);
+                let gate = ListGate {
+                    books: Arc::clone(&self.books),
+                    caller: peer.caller.clone(),
+                    expected: None,
+                    era: Era::Legacy,
+                    decision_id: String::new(),
+                };
+                self.gated(answer, gate, true).await
+            }
+            Err(error) => own(respond::upstream_failed(None, failure_of(&error), "")),
+        }
+    }
+
+    /// An answer that may carry a list of tools.
+    async fn gated(&self, answer: Response<Answer>, gate: ListGate, endless: bool) -> Response<ProxyBody> {
+        let unusable =
+            |gate: &ListGate| own(respond::upstream_failed(gate.expected.as_ref(), UpstreamFailure::Unusable, &gate.decision_id));
+        let (head, answer) = answer.into_parts();
+        if !is_usable(head.status) || headers::is_encoded(&head.headers) {
+            return unusable(&gate);
+        }
+        if headers::carrier(&head.headers) == Carrier::EventStream {
+            let closing = endless.then(|| self.drain.closing());
+            let events = GatedEvents::new(answer, self.limits.event_bytes, gate, closing);
+            return respond_with(&head, headers::Body::Replaced, events.boxed_unsync());
+        }
+        let Ok(Ok((body, _room))) = timeout(self.limits.answer_timeout, self.hold(answer)).await else { return unusable(&gate) };
+        let body = match gate.judge(&body) {
+            Passing::AsItCame => body,
+            Passing::Changed(changed) => Bytes::from(changed),
+            // An error page, say of an unknown session: its status is what the client needs, and its text may hold anything.
+            Passing::Unreadable | Passing::Dropped if !head.status.is_success() || body.is_empty() => Bytes::new(),
+            Passing::Unreadable | Passing::Dropped => return unusable(&gate),
+        };
+        respond_with(&head, headers::Body::Replaced, relay::whole(body))
+    }
+
+    /// Forwards a message that no rule speaks of. `id` is that of a request.
+    async fn forward_other(&self, received: Received<'_>, id: Option<&Id>) -> Response<ProxyBody> {
+        let sent = self.send(&received).await;
+        self.passed(sent, &received.headers, id, received.record.decision_id())
+    }
+
+    /// Forwards a request without a message.
+    async fn pass(&self, peer: &Peer, method: Method, path: String, headers: &HeaderMap) -> Response<ProxyBody> {
+        let sent = send(&peer.link, method, &path, headers, Bytes::new()).await;
+        self.passed(sent, headers, None, "")
+    }
+
+    fn passed(
+        &self,
+        sent: Result<Response<Answer>, SendError>,
+        headers: &HeaderMap,
+        id: Option<&Id>,
+        decision_id: &str,
+    ) -> Response<ProxyBody> {
+        let failure = match sent {
+            Ok(answer) if is_usable(answer.status()) => {
+                self.note_end_of_session(headers, answer.status(), false);
+                let (head, answer) = answer.into_parts();
+                return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, None).boxed_unsync());
+            }
+            Ok(_) => UpstreamFailure::Unusable,
+            Err(error) => failure_of(&error),
+        };
+        own(respond::upstream_failed(id, failure, decision_id))
+    }
+
+    async fn send(&self, received: &Received<'_>) -> Result<Response<Answer>, SendError> {
+        send(&received.peer.link, Method::POST, &received.path, &received.headers, received.body.clone()).await
+    }
+
+    /// A session ends when its client deletes it, or when the server does not know it any more.
+    fn note_end_of_session(&self, request: &HeaderMap, status: StatusCode, deleted: bool) {
+        if let Some(session) = headers::session_id(request)
+            && (status == StatusCode::NOT_FOUND || (deleted && status.is_success()))
+        {
+            self.sessions.closed(session);
+        }
+    }
+
+    /// Reads a request's body, in time and within bounds.
+    async fn read(&self, body: Incoming) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Unread> {
+        timeout(self.limits.body_timeout, self.hold(body)).await.unwrap_or_else(|_| Err(Unread::Malformed(Malformed::body_timeout())))
+    }
+
+    /// Reads a body to its end. A long one needs room among those that are held at the same time.
+    async fn hold<B>(&self, body: B) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Unread>
+    where
+        B: http_body::Body<Data = Bytes, Error = hyper::Error> + Unpin,
+    {
+        let mut body = Limited::new(body, self.limits.body_bytes);
+        let mut whole = BytesMut::new();
+        let mut room: Option<OwnedSemaphorePermit> = None;
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|cause| match cause.downcast::<LengthLimitError>() {
+                Ok(_) => Unread::Malformed(Malformed::too_large()),
+                Err(_) => Unread::Cut,
+            })?;
+            // Trailers are not part of the message (rule 12).
+            let Ok(data) = frame.into_data() else { continue };
+            let length = whole.len() + data.len();
+            let missing = length.saturating_sub(room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
+            if length > self.limits.small_body_bytes && missing > 0 {
+                let missing = u32::try_from(missing).map_err(|_| Unread::NoRoom)?;
+                let more = Arc::clone(&self.held).try_acquire_many_owned(missing).map_err(|_| Unread::NoRoom)?;
+                match &mut room {
+                    Some(room) => room.merge(more),
+                    None => room = Some(more),
+                }
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok((whole.freeze(), room))
+    }
+}
+
+/// The refusal of a message that no policy speaks about.
+fn no_policy() -> Refusal {
+    Refusal { code: Code::NoPolicy, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
+}
+
+/// Refuses what no rule was asked about.
+fn refuse(mut record: Record, malformed: &Malformed) -> Response<ProxyBody> {
+    record.malformed(malformed.reason.as_str());
+    own(respond::malformed(malformed))
+}
+
+/// Sends one request to the server. What is sent is `body`, byte for byte, to `path`; nothing of the caller's target but that.
+async fn send(link: &Arc<Link>, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Answer>, SendError> {
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = method;
+    *request.headers_mut() = headers::to_upstream(headers);
+    if let Destination::Url(url) = link.destination() {
+        // The server knows itself by this name; one that checks `Host` refuses any other.
+        if let Ok(host) = HeaderValue::try_from(&url.authority) {
+            request.headers_mut().insert(HOST, host);
+        }
+    }
+    *request.uri_mut() = Uri::try_from(path).map_err(|_| SendError::Target)?;
+    link.send(request).await.inspect_err(|error| tracing::warn!(server = %link.destination(), %error, "the server gave no answer"))
+}
+
+/// Rule 22: no redirect is followed or passed on; and an answer that is none of HTTP's final ones is none.
+fn is_usable(status: StatusCode) -> bool {
+    !status.is_redirection() && !status.is_informational()
+}
+
+fn failure_of(error: &SendError) -> UpstreamFailure {
+    if error.nothing_was_sent() { UpstreamFailure::NotReached } else { UpstreamFailure::NoAnswer }
+}
+
+/// An answer with the server's head.
+fn respond_with(head: &http::response::Parts, body: headers::Body, content: ProxyBody) -> Response<ProxyBody> {
+    let mut response = Response::new(content);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = headers::to_client(&head.headers, body);
+    response
+}
+
+/// An answer of the sidecar's own in MCP's forms.
+fn own(response: Response<Bytes>) -> Response<ProxyBody> {
+    response.map(relay::whole)
+}
+
+/// An answer of the sidecar's own where no MCP is spoken.
+fn plain(status: StatusCode, text: &'static str) -> Response<ProxyBody> {
+    let mut response = Response::new(relay::whole(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The proof that the pod is captured: nobody listens on the port that this request was sent to.
+fn canary(method: &Method, uri: &Uri) -> Response<ProxyBody> {
+    if *method == Method::GET && uri.path() == CANARY_PATH {
+        plain(StatusCode::OK, "captured\n")
+    } else {
+        plain(StatusCode::NOT_FOUND, "Nothing is here.\n")
+    }
+}
+
+/// Forwards a probe of the pod. Only the status comes back, so a probe's path is no way to read the server.
+async fn probe(peer: &Peer, get: &HttpGet, headers: &HeaderMap) -> Response<ProxyBody> {
+    let Some(request) = probe::request(get, headers) else {
+        return plain(StatusCode::BAD_GATEWAY, "The probe's headers cannot be sent.\n");
+    };
+    match peer.link.send(request).await {
+        Ok(answer) => {
+            let mut response = Response::new(relay::whole(Bytes::new()));
+            *response.status_mut() = answer.status();
+            response
+        }
+        Err(_) => plain(StatusCode::BAD_GATEWAY, "The server did not answer.\n"),
+    }
+}

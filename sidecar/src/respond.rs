@@ -1,0 +1,219 @@
+//! Every answer of our own: from a refusal, a malformed request or a failure of the server to an HTTP status and a JSON body. The only
+//! place that builds one. mcp.md section 2 and the statuses of section 3.
+//!
+//! A refused `tools/call` is answered with status 200 and a result with `isError`: the one form that reaches the model in every client;
+//! an HTTP error would end the session of some. Nothing of the policy's inside is told but what the agent may act on.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use mcp_policy::{Code, Refusal};
+use serde_json::{Map, Value, json};
+
+use crate::headers::{Era, REVISIONS};
+use crate::message::{INVALID_PARAMS, Id, Malformed, ServerMessage, parse_server};
+
+/// The key under which machines find a denial: in `_meta` of a result, in `data` of an error.
+pub const DENIAL_KEY: &str = "mcp-policy.dev/denial";
+
+/// The JSON-RPC code of a refused method. Application codes are outside of JSON-RPC's own range; this one reads like its HTTP namesake.
+const DENIED: i64 = 403;
+const METHOD_NOT_FOUND: i64 = -32601;
+const INTERNAL_ERROR: i64 = -32603;
+
+/// Why an allowed request has no usable answer of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamFailure {
+    /// No connection, or none in time: nothing was sent, so nothing ran.
+    NotReached,
+    /// The request was sent, wholly or in part, and no answer came, or only part of one.
+    NoAnswer,
+    /// An answer came that must not be passed on: a redirect, one that is encoded or ambiguous where it has to be filtered.
+    Unusable,
+}
+
+/// Answers a request that was refused before any rule.
+#[must_use]
+pub fn malformed(malformed: &Malformed) -> Response<Bytes> {
+    let mut error = error(malformed.code, malformed.message);
+    if let Some(requested) = &malformed.requested {
+        error.insert("data".to_owned(), json!({ "supported": REVISIONS, "requested": requested }));
+    }
+    let mut response = respond_error(malformed.status, malformed.id.as_ref(), error);
+    if malformed.status == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
+    }
+    response
+}
+
+/// Answers a notification or a response: 202, empty. Also one that is dropped.
+#[must_use]
+pub fn accepted() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::new());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// Answers a request whose method no revision knows (rule 7).
+#[must_use]
+pub fn unknown_method(id: &Id, era: Era) -> Response<Bytes> {
+    let status = match era {
+        Era::Legacy => StatusCode::OK,
+        Era::Modern => StatusCode::NOT_FOUND,
+    };
+    respond_error(status, Some(id), error(METHOD_NOT_FOUND, "Method not found"))
+}
+
+/// Answers a `tools/call` that a policy refuses. A hidden tool is answered as one that does not exist.
+#[must_use]
+pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id: &str) -> Response<Bytes> {
+    if refusal.code == Code::Hidden {
+        return respond_error(StatusCode::OK, Some(id), error(INVALID_PARAMS, &format!("Unknown tool: {tool}")));
+    }
+    let text = match refusal.code {
+        Code::LimitExceeded => {
+            let limit = refusal.counter.as_ref().map_or_else(String::new, |counter| format!(" `{counter}`"));
+            let retry = match refusal.retry_after_seconds {
+                Some(1) => "Try again in 1 second, not before.".to_owned(),
+                Some(seconds) => format!("Try again in {seconds} seconds, not before."),
+                None => "Repeating the call will not help.".to_owned(),
+            };
+            format!("A policy refused this call of `{tool}`: the limit{limit} is used up. Nothing was executed. {retry}")
+        }
+        Code::NoPolicy => format!(
+            "This call of `{tool}` was refused: no policy is in force that could allow it. Nothing was executed. Repeating the call will \
+             not help until an administrator applies a policy."
+        ),
+        _ => format!(
+            "A policy refused this call of `{tool}`: the tool is not allowed for this caller. Nothing was executed. Repeating the call will \
+             not help."
+        ),
+    };
+    in_band(id, era, &with_reason(text, refusal, decision_id), denial(refusal, decision_id))
+}
+
+/// Answers a `tools/call` whose tool has a name that is not proper ([`crate::message::ToolCall::has_proper_name`]). The name is not
+/// repeated: it may be anything.
+#[must_use]
+pub fn improper_tool_name(id: &Id, era: Era, decision_id: &str) -> Response<Bytes> {
+    let text = format!(
+        "This call was refused: the server lists no tool of this name. Nothing was executed. Repeating the call will not help; use a name \
+         from the list of tools. Reference: {decision_id}."
+    );
+    in_band(id, era, &text, denial(&without_rule(Code::Malformed), decision_id))
+}
+
+/// Answers a request other than a `tools/call` that is refused. Status 200: clients keep their session.
+#[must_use]
+pub fn denied_method(id: &Id, method: &str, refusal: &Refusal, decision_id: &str) -> Response<Bytes> {
+    let text = match refusal.code {
+        Code::NoPolicy => format!("`{method}` was refused: no policy is in force that could allow it. Repeating the request will not help"),
+        _ => format!("A policy refused `{method}` to this caller. Repeating the request will not help"),
+    };
+    let mut error = error(DENIED, &with_reason(format!("{text}."), refusal, decision_id));
+    error.insert("data".to_owned(), keyed(denial(refusal, decision_id)));
+    respond_error(StatusCode::OK, Some(id), error)
+}
+
+/// Answers a `tools/call` that was allowed and has no usable answer of the server.
+#[must_use]
+pub fn upstream_failed_call(id: &Id, era: Era, tool: &str, failure: UpstreamFailure, decision_id: &str) -> Response<Bytes> {
+    let what = match failure {
+        UpstreamFailure::NotReached => "the server could not be reached. Nothing was executed. Trying again later may help.",
+        UpstreamFailure::NoAnswer => "the server did not answer. The tool may have run: find out before repeating the call.",
+        UpstreamFailure::Unusable => {
+            "the answer of the server could not be used. The tool may have run: find out before repeating the call."
+        }
+    };
+    let text = format!("The call of `{tool}` was allowed, but {what} Reference: {decision_id}.");
+    in_band(id, era, &text, denial(&without_rule(Code::UpstreamUnreachable), decision_id))
+}
+
+/// Answers anything else that has no usable answer of the server: a request with status 200, for a 5xx would end the session of some
+/// clients; what has no id (a notification, a response, GET, DELETE) with 502.
+#[must_use]
+pub fn upstream_failed(id: Option<&Id>, failure: UpstreamFailure, decision_id: &str) -> Response<Bytes> {
+    let text = match failure {
+        UpstreamFailure::NotReached => "The server could not be reached",
+        UpstreamFailure::NoAnswer => "The server did not answer",
+        UpstreamFailure::Unusable => "The answer of the server could not be used",
+    };
+    let mut error = error(INTERNAL_ERROR, text);
+    error.insert("data".to_owned(), keyed(denial(&without_rule(Code::UpstreamUnreachable), decision_id)));
+    respond_error(if id.is_some() { StatusCode::OK } else { StatusCode::BAD_GATEWAY }, id, error)
+}
+
+/// Whether an answer to a `tools/call` shows that the tool certainly did not run, so that its reservation is given back: any 4xx, or
+/// a JSON-RPC error with the call's id under any status. `answer` is one message of the server, from a JSON body or an event; none
+/// while there is none. A result with `isError` ran.
+#[must_use]
+pub fn is_refundable(status: StatusCode, answer: Option<&[u8]>, id: &Id) -> bool {
+    let is_error = |answer| matches!(parse_server(answer), Ok(ServerMessage::Error { id: Some(answered) }) if answered == *id);
+    status.is_client_error() || answer.is_some_and(is_error)
+}
+
+/// A refusal that no rule of a policy spoke.
+fn without_rule(code: Code) -> Refusal {
+    Refusal { code, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
+}
+
+fn with_reason(mut text: String, refusal: &Refusal, decision_id: &str) -> String {
+    if let Some(reason) = &refusal.reason {
+        text = format!("{text} Reason: {reason}");
+        if !reason.ends_with(['.', '!', '?']) {
+            text.push('.');
+        }
+    }
+    format!("{text} Reference: {decision_id}.")
+}
+
+/// The denial for machines. The fields are API.
+fn denial(refusal: &Refusal, decision_id: &str) -> Value {
+    json!({
+        "code": refusal.code.as_str(),
+        "policy": refusal.policy.as_ref().map(ToString::to_string),
+        "rule": refusal.rule,
+        "retryAfterSeconds": refusal.retry_after_seconds,
+        "approval": null,
+        "decisionId": decision_id,
+    })
+}
+
+/// A denial under its key.
+fn keyed(denial: Value) -> Value {
+    Map::from_iter([(DENIAL_KEY.to_owned(), denial)]).into()
+}
+
+/// The result that tells the model.
+fn in_band(id: &Id, era: Era, text: &str, denial: Value) -> Response<Bytes> {
+    let mut result = Map::new();
+    if era == Era::Modern {
+        result.insert("resultType".to_owned(), "complete".into());
+    }
+    result.insert("isError".to_owned(), true.into());
+    result.insert("content".to_owned(), json!([{ "type": "text", "text": text }]));
+    result.insert("_meta".to_owned(), keyed(denial));
+    respond(StatusCode::OK, Some(id), "result", result)
+}
+
+fn error(code: i64, message: &str) -> Map<String, Value> {
+    Map::from_iter([("code".to_owned(), code.into()), ("message".to_owned(), message.into())])
+}
+
+fn respond_error(status: StatusCode, id: Option<&Id>, error: Map<String, Value>) -> Response<Bytes> {
+    respond(status, id, "error", error)
+}
+
+/// A JSON-RPC response. Without an id it has no `id`: the schemas of all revisions know no `null` there.
+fn respond(status: StatusCode, id: Option<&Id>, key: &str, value: Map<String, Value>) -> Response<Bytes> {
+    // The id goes in as it was sent; the rest is a tree of strings and numbers, which always prints.
+    let id = id.map_or_else(String::new, |id| format!(r#""id":{id},"#));
+    let body = format!(r#"{{"jsonrpc":"2.0",{id}"{key}":{}}}"#, Value::Object(value));
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+#[cfg(test)]
+mod tests;

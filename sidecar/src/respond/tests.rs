@@ -1,0 +1,216 @@
+use mcp_policy::PolicyId;
+
+use super::*;
+use crate::message::{Message, parse};
+
+fn id(json: &str) -> Id {
+    match parse(format!(r#"{{"jsonrpc":"2.0","id":{json},"method":"ping"}}"#).as_bytes()) {
+        Ok(Message::Request(request)) => request.id,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The status and the body of an answer, which says that it is JSON.
+fn read(response: &Response<Bytes>) -> (u16, Value) {
+    assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
+    (response.status().as_u16(), serde_json::from_slice(response.body()).unwrap())
+}
+
+fn refusal(code: Code) -> Refusal {
+    Refusal {
+        code,
+        policy: Some(PolicyId::new(Some("imaging"), "exports")),
+        rule: Some("/tools/start/limits/0".into()),
+        reason: None,
+        counter: None,
+        retry_after_seconds: None,
+    }
+}
+
+fn limit(retry_after_seconds: Option<u64>) -> Refusal {
+    Refusal {
+        counter: Some("start_rate".into()),
+        retry_after_seconds,
+        reason: Some("Exports are slow".into()),
+        ..refusal(Code::LimitExceeded)
+    }
+}
+
+#[test]
+fn a_refused_call_is_a_result_that_the_model_sees() {
+    let response = denied_call(&id("7"), Era::Legacy, "start", &limit(Some(42)), "01JD");
+    let expected = json!({
+        "jsonrpc": "2.0",
+        "id": 7,
+        "result": {
+            "isError": true,
+            "content": [{
+                "type": "text",
+                "text": "A policy refused this call of `start`: the limit `start_rate` is used up. Nothing was executed. Try again in 42 seconds, \
+                         not before. Reason: Exports are slow. Reference: 01JD."
+            }],
+            "_meta": { "mcp-policy.dev/denial": {
+                "code": "limit_exceeded", "policy": "imaging/exports", "rule": "/tools/start/limits/0", "retryAfterSeconds": 42, "approval": null, "decisionId": "01JD"
+            } }
+        }
+    });
+    assert_eq!(read(&response), (200, expected));
+}
+
+#[test]
+fn the_result_type_is_there_in_the_modern_era_only() {
+    let refusal = refusal(Code::ToolDenied);
+    let answers = |era| {
+        [
+            denied_call(&id("7"), era, "x", &refusal, "d"),
+            improper_tool_name(&id("7"), era, "d"),
+            upstream_failed_call(&id("7"), era, "x", UpstreamFailure::NoAnswer, "d"),
+        ]
+    };
+    for answer in answers(Era::Modern) {
+        assert_eq!(read(&answer).1["result"]["resultType"], "complete");
+    }
+    for answer in answers(Era::Legacy) {
+        assert_eq!(read(&answer).1["result"].get("resultType"), None);
+    }
+}
+
+fn text(response: &Response<Bytes>) -> String {
+    let (status, body) = read(response);
+    assert_eq!((status, &body["result"]["isError"]), (200, &true.into()));
+    body["result"]["content"][0]["text"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_text_says_whether_a_retry_can_help() {
+    let denied = |refusal: &Refusal| text(&denied_call(&id("7"), Era::Legacy, "x", refusal, "d"));
+    for (refusal, says) in [
+        (refusal(Code::ToolDenied), "Repeating the call will not help."),
+        (refusal(Code::DefaultDeny), "Repeating the call will not help."),
+        (refusal(Code::NoPolicy), "will not help until"),
+        (limit(Some(1)), "Try again in 1 second,"),
+        (limit(Some(60)), "Try again in 60 seconds,"),
+        (limit(None), "Repeating the call will not help."),
+    ] {
+        let text = denied(&refusal);
+        assert!(text.contains(says) && text.contains("polic") && text.contains("Nothing was executed."), "{text}");
+    }
+    let asks = Refusal { reason: Some("Ask radiology!".into()), ..refusal(Code::ToolDenied) };
+    assert!(denied(&asks).contains(" Reason: Ask radiology! Reference: d."), "{}", denied(&asks));
+}
+
+#[test]
+fn a_hidden_tool_is_one_that_does_not_exist() {
+    let (status, body) = read(&denied_call(&id(r#""a""#), Era::Modern, "ghost \"x\"", &refusal(Code::Hidden), "01JD"));
+    assert_eq!(
+        (status, body),
+        (200, json!({ "jsonrpc": "2.0", "id": "a", "error": { "code": -32602, "message": "Unknown tool: ghost \"x\"" } }))
+    );
+}
+
+#[test]
+fn a_name_that_may_be_anything_is_not_repeated() {
+    let response = improper_tool_name(&id("7"), Era::Legacy, "01JD");
+    assert!(text(&response).contains("Nothing was executed."));
+    assert_eq!(read(&response).1["result"]["_meta"][DENIAL_KEY]["code"], "malformed");
+}
+
+#[test]
+fn a_refused_method_is_an_error_with_the_same_denial() {
+    let (status, body) =
+        read(&denied_method(&id("7"), "tools/list", &Refusal { policy: None, rule: None, ..refusal(Code::NoPolicy) }, "01JD"));
+    assert_eq!((status, &body["error"]["code"]), (200, &403.into()));
+    assert_eq!(
+        body["error"]["data"],
+        json!({ DENIAL_KEY: { "code": "no_policy", "policy": null, "rule": null, "retryAfterSeconds": null, "approval": null, "decisionId": "01JD" } })
+    );
+}
+
+#[test]
+fn only_what_was_not_sent_is_said_not_to_have_run() {
+    for (failure, certain) in [(UpstreamFailure::NotReached, true), (UpstreamFailure::NoAnswer, false), (UpstreamFailure::Unusable, false)]
+    {
+        let response = upstream_failed_call(&id("7"), Era::Legacy, "x", failure, "d");
+        let text = text(&response);
+        assert_eq!((text.contains("Nothing was executed"), text.contains("may have run")), (certain, !certain), "{text}");
+        assert_eq!(read(&response).1["result"]["_meta"][DENIAL_KEY]["code"], "upstream_unreachable");
+
+        let (status, body) = read(&upstream_failed(Some(&id("7")), failure, "d"));
+        assert_eq!((status, &body["id"], &body["error"]["code"]), (200, &7.into(), &(-32603).into()));
+        assert_eq!(body["error"]["data"][DENIAL_KEY]["code"], "upstream_unreachable");
+        let (status, body) = read(&upstream_failed(None, failure, "d"));
+        assert_eq!((status, body.get("id")), (502, None));
+    }
+}
+
+#[test]
+fn an_unknown_method_is_answered_as_its_era_does() {
+    for (era, expected) in [(Era::Legacy, 200), (Era::Modern, 404)] {
+        let (status, body) = read(&unknown_method(&id("7"), era));
+        assert_eq!((status, &body["error"]["code"], &body["id"]), (expected, &(-32601).into(), &7.into()));
+    }
+}
+
+#[test]
+fn the_id_goes_back_as_it_came() {
+    for sent in ["18446744073709551616", r#""\u0061""#, "-1"] {
+        let response = denied_call(&id(sent), Era::Legacy, "x", &refusal(Code::ToolDenied), "d");
+        assert!(response.body().starts_with(format!(r#"{{"jsonrpc":"2.0","id":{sent},"result":"#).as_bytes()));
+    }
+}
+
+#[test]
+fn a_malformed_request_gets_its_status_and_its_id_where_it_could_be_read() {
+    let answer = |body: &str| read(&super::malformed(&parse(body.as_bytes()).unwrap_err()));
+    let (status, body) = answer(r#"{"jsonrpc":"2.0","id":7,"id":8,"method":"x"}"#);
+    assert_eq!((status, body.get("id"), &body["error"]["code"]), (400, None, &(-32600).into()));
+    let (status, body) = answer(r#"{"jsonrpc":"2.0","id":7,"method":"x","x":1}"#);
+    assert_eq!((status, &body["id"], &body["error"]["code"], body["error"].get("data")), (400, &7.into(), &(-32600).into(), None));
+    assert_eq!(read(&super::malformed(&Malformed::too_large())).0, 413);
+    assert_eq!(read(&super::malformed(&Malformed::body_timeout())).0, 408);
+}
+
+#[test]
+fn an_unsupported_revision_is_told_which_are_spoken() {
+    let malformed = Malformed { requested: Some("2099-01-01".into()), ..Malformed::too_large() };
+    let (_, body) = read(&super::malformed(&malformed));
+    assert_eq!(body["error"]["data"]["requested"], "2099-01-01");
+    assert_eq!(body["error"]["data"]["supported"][0], "2026-07-28");
+}
+
+#[test]
+fn a_wrong_http_method_is_told_the_right_ones() {
+    let malformed = Malformed { status: StatusCode::METHOD_NOT_ALLOWED, ..Malformed::too_large() };
+    assert_eq!(super::malformed(&malformed).headers()[ALLOW], "POST, GET, DELETE");
+}
+
+#[test]
+fn what_needs_no_answer_is_accepted_with_nothing() {
+    let response = accepted();
+    assert_eq!((response.status(), response.body().len(), response.headers().len()), (StatusCode::ACCEPTED, 0, 0));
+}
+
+#[test]
+fn a_reservation_is_given_back_only_if_the_tool_did_not_run() {
+    let refunds =
+        |status: u16, answer: Option<&str>| is_refundable(StatusCode::from_u16(status).unwrap(), answer.map(str::as_bytes), &id("7"));
+    let error = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"x"}}"#;
+    for (status, answer) in [(200, Some(error)), (500, Some(error)), (400, None), (401, Some("go away")), (404, Some(error)), (499, None)] {
+        assert!(refunds(status, answer), "{status} {answer:?}");
+    }
+    for (status, answer) in [
+        (200, None),
+        (202, None),
+        (302, None),
+        (500, None),
+        (503, Some("down")),
+        (200, Some(r#"{"jsonrpc":"2.0","id":7,"result":{"isError":true,"content":[]}}"#)),
+        (200, Some(r#"{"jsonrpc":"2.0","id":8,"error":{"code":1,"message":"x"}}"#)),
+        (200, Some(r#"{"jsonrpc":"2.0","id":"7","error":{"code":1,"message":"x"}}"#)),
+        (200, Some(r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}"#)),
+        (200, Some(r#"{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":"x"}}"#)),
+        (200, Some(r#"{"jsonrpc":"2.0","id":7,"result":{"error":{"code":1,"message":"x"}}}"#)),
+    ] {
+        assert!(!refunds(status, answer), "{status} {answer:?}");
+    }
+}

@@ -1,0 +1,242 @@
+//! Policies from the operator: one long `GET /v1/watch` over TLS, and a `POST /v1/report` for each snapshot.
+//!
+//! Guarantees: nothing is put in force that was changed on the way, is of another version, or does not compile whole; each snapshot
+//! is answered with an ack or a nack; a stream that falls silent, or that holds another snapshot than the enforced one, is given up
+//! for a new one. Without an operator, what is in force stays in force.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use mcp_policy::snapshot::{Report, ReportResult, WatchMessage};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::config::OperatorSource;
+use crate::state::{Enforced, State};
+
+/// The operator sends a heartbeat every ten seconds; after two that did not come the stream is given up.
+const SILENCE: Duration = Duration::from_secs(25);
+/// Time to connect, shake hands and get the head of an answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest line that is read: many times a pod's policies at the bounds of their schema.
+const MAX_LINE: usize = 8 * 1024 * 1024;
+/// With three replicas, one report in three million does not meet the right one in this many attempts.
+const REPORT_ATTEMPTS: u32 = 37;
+/// How much of a refusal's text is logged.
+const MAX_REFUSAL: usize = 1024;
+/// Waits between attempts: a random time up to a bound that doubles from the first of these to the second. Random, so that
+/// hundreds of sidecars do not come back together.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// Why a stream ended or a request failed.
+#[derive(Debug, thiserror::Error)]
+enum WatchError {
+    #[error("{path}: {cause}")]
+    File { path: String, cause: io::Error },
+    #[error("{0}: no certificate in it")]
+    NoCertificate(String),
+    #[error("the operator's name {0} is not one that a certificate can carry")]
+    Name(String),
+    #[error("the token is not one that a header can carry")]
+    Token,
+    #[error("TLS: {0}")]
+    Tls(#[from] rustls::Error),
+    #[error("cannot connect: {0}")]
+    Connect(io::Error),
+    #[error("HTTP: {0}")]
+    Http(#[from] hyper::Error),
+    #[error("the request cannot be built: {0}")]
+    Request(#[from] http::Error),
+    #[error("no answer in time")]
+    TimedOut,
+    #[error("the operator answered {status}: {text}")]
+    Refused { status: StatusCode, text: String },
+    #[error("two heartbeats did not come")]
+    Silent,
+    #[error("a line is longer than {MAX_LINE} bytes")]
+    LongLine,
+    #[error("a line is no message: {0}")]
+    Line(serde_json::Error),
+    #[error("the operator holds another snapshot than the one that it sent")]
+    Behind,
+}
+
+/// What must be known of a snapshot to refuse it.
+#[derive(Deserialize)]
+#[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
+enum Unread {
+    Snapshot { sha256: String },
+}
+
+/// Follows the operator for ever.
+pub async fn follow(source: OperatorSource, state: Arc<State>) {
+    let mut bound = BACK_OFF.0;
+    loop {
+        let mut watch = Watch { source: &source, state: &state, received: None };
+        match watch.run().await {
+            Ok(()) => tracing::info!("the operator ended the watch stream; connecting anew"),
+            Err(error) => tracing::warn!(%error, age.seconds = state.age().as_secs(), "no watch stream from the operator; trying again"),
+        }
+        // A stream that brought something shows that the operator is well.
+        bound = if watch.received.is_some() { BACK_OFF.0 } else { (bound * 2).min(BACK_OFF.1) };
+        sleep(bound.mul_f64(fastrand::f64())).await;
+    }
+}
+
+/// One watch stream.
+struct Watch<'a> {
+    source: &'a OperatorSource,
+    state: &'a State,
+    /// Digest of the last snapshot on this stream, in force or not.
+    received: Option<String>,
+}
+
+impl Watch<'_> {
+    async fn run(&mut self) -> Result<(), WatchError> {
+        let response = request(self.source, Method::GET, "/v1/watch", None).await?;
+        let mut body = response.into_body();
+        let mut line = BytesMut::new();
+        loop {
+            let frame = timeout(SILENCE, body.frame()).await.map_err(|_| WatchError::Silent)?;
+            let Some(frame) = frame else { return Ok(()) };
+            let Ok(mut data) = frame?.into_data() else { continue };
+            while let Some(end) = data.iter().position(|byte| *byte == b'\n') {
+                line.extend_from_slice(&data.split_to(end + 1));
+                let whole = line.split();
+                self.message(&whole).await?;
+            }
+            line.extend_from_slice(&data);
+            if line.len() > MAX_LINE {
+                return Err(WatchError::LongLine);
+            }
+        }
+    }
+
+    async fn message(&mut self, line: &[u8]) -> Result<(), WatchError> {
+        if line.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        match serde_json::from_slice(line) {
+            Ok(WatchMessage::Snapshot(snapshot)) => {
+                let enforced = Enforced::from_snapshot(&snapshot).map_err(|error| error.to_string());
+                self.snapshot(snapshot.sha256, enforced).await
+            }
+            Ok(WatchMessage::Heartbeat { sha256 }) => {
+                if self.enforces(&sha256) {
+                    self.state.confirm();
+                } else if self.received.as_ref() != Some(&sha256) {
+                    return Err(WatchError::Behind);
+                }
+                Ok(())
+            }
+            // Another operator's version may write what this one cannot read. It must learn that.
+            Err(cause) => match serde_json::from_slice::<Unread>(line) {
+                Ok(Unread::Snapshot { sha256 }) => self.snapshot(sha256, Err(cause.to_string())).await,
+                Err(_) => Err(WatchError::Line(cause)),
+            },
+        }
+    }
+
+    fn enforces(&self, sha256: &str) -> bool {
+        self.state.enforced().snapshot.as_ref().is_some_and(|id| id.sha256 == sha256)
+    }
+
+    /// Puts a snapshot in force if it can be, and reports.
+    async fn snapshot(&mut self, sha256: String, enforced: Result<Enforced, String>) -> Result<(), WatchError> {
+        self.received = Some(sha256.clone());
+        let report = match enforced {
+            Ok(enforced) => {
+                tracing::info!(snapshot.sha256 = sha256, policies = enforced.revisions.len(), "a snapshot is in force");
+                self.state.apply(enforced);
+                Report { sha256, result: ReportResult::Ack, error: None }
+            }
+            Err(error) => {
+                tracing::error!(snapshot.sha256 = sha256, error, "a snapshot is not in force; the one before is");
+                Report { sha256, result: ReportResult::Nack, error: Some(error) }
+            }
+        };
+        // A report that does not arrive ends the stream: the next one begins with the snapshot, and so with a report.
+        self.report(serde_json::to_vec(&report).map_err(WatchError::Line)?).await
+    }
+
+    /// Reports to the replica that holds this stream. Each connection meets any of the replicas, and the others say so.
+    async fn report(&self, json: Vec<u8>) -> Result<(), WatchError> {
+        let mut attempts = 1;
+        loop {
+            match request(self.source, Method::POST, "/v1/report", Some(json.clone())).await {
+                Err(WatchError::Refused { status: StatusCode::MISDIRECTED_REQUEST, .. }) if attempts < REPORT_ATTEMPTS => attempts += 1,
+                outcome => return outcome.map(drop),
+            }
+        }
+    }
+}
+
+/// Sends one request over a connection of its own, with the files as they are now, and takes only success for an answer.
+async fn request(source: &OperatorSource, method: Method, path: &str, json: Option<Vec<u8>>) -> Result<Response<Incoming>, WatchError> {
+    let asked = timeout(PATIENCE, ask(source, method, path, json)).await.map_err(|_| WatchError::TimedOut)?;
+    let response = asked?;
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    let body = timeout(PATIENCE, Limited::new(response.into_body(), MAX_REFUSAL).collect()).await;
+    let text = body.ok().and_then(Result::ok).map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned());
+    Err(WatchError::Refused { status, text: text.unwrap_or_default() })
+}
+
+async fn ask(source: &OperatorSource, method: Method, path: &str, json: Option<Vec<u8>>) -> Result<Response<Incoming>, WatchError> {
+    let mut request = Request::builder().method(method).uri(path).header(HOST, format!("{}:{}", source.host, source.port));
+    if json.is_some() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let request = request.header(AUTHORIZATION, authorization(source)?).body(Full::new(Bytes::from(json.unwrap_or_default())))?;
+
+    let name = ServerName::try_from(source.host.clone()).map_err(|_| WatchError::Name(source.host.clone()))?;
+    let tls = TlsConnector::from(Arc::new(tls(&source.ca_file)?));
+    let stream = TcpStream::connect((source.host.as_str(), source.port)).await.map_err(WatchError::Connect)?;
+    let stream = tls.connect(name, stream).await.map_err(WatchError::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // It ends with the answer. What went wrong, the request is told.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
+}
+
+fn authorization(source: &OperatorSource) -> Result<HeaderValue, WatchError> {
+    let token = read(&source.token_file)?;
+    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|_| WatchError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+fn tls(ca_file: &Path) -> Result<ClientConfig, WatchError> {
+    let pem = read(ca_file)?;
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(|_| WatchError::NoCertificate(ca_file.display().to_string()))?)?;
+    }
+    if roots.is_empty() {
+        return Err(WatchError::NoCertificate(ca_file.display().to_string()));
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn read(path: &Path) -> Result<String, WatchError> {
+    fs::read_to_string(path).map_err(|cause| WatchError::File { path: path.display().to_string(), cause })
+}

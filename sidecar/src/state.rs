@@ -1,0 +1,257 @@
+//! What is enforced now, and the counters that outlive it. A change of policy swaps one pointer; a message that is being judged
+//! keeps the one it began with.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use mcp_policy::read::Manifest;
+use mcp_policy::snapshot::SNAPSHOT_VERSION;
+use mcp_policy::{Call, CompileErrors, CounterUsage, Counters, Decision, Document, Policies, Policy, PolicyId, Server, Snapshot};
+use mcp_policy::{Reservation, compile};
+use sha2::{Digest, Sha256};
+
+use crate::exposure::Exposure;
+
+/// The policies in force and what belongs to them. Never changed, only replaced.
+#[derive(Debug, Default)]
+pub struct Enforced {
+    /// Compiled.
+    pub policies: Policies,
+    /// Ports and paths that are open.
+    pub exposure: Exposure,
+    /// Which snapshot this is; none before the first.
+    pub snapshot: Option<SnapshotId>,
+    /// The policies by name, and which revision of each is in force.
+    pub revisions: Vec<Revision>,
+    /// What the policies' authors may not have meant.
+    pub warnings: Vec<String>,
+}
+
+/// Names a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotId {
+    /// Version of the snapshot's form.
+    pub version: String,
+    /// Hex digest of its policies.
+    pub sha256: String,
+}
+
+/// One policy in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// The policy.
+    pub policy: PolicyId,
+    /// `metadata.generation`, or the beginning of the digest of a file.
+    pub revision: String,
+    /// Whether a revision of it was ever accepted; if not, it refuses every call.
+    pub accepted: bool,
+}
+
+/// Why a snapshot or file was not applied. What was in force before still is.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The form is of another version.
+    #[error("snapshot version {0} is not known to this sidecar, which reads version {SNAPSHOT_VERSION}")]
+    Version(String),
+    /// The digest is not that of the content.
+    #[error("the digest of the snapshot is not that of its policies")]
+    Digest,
+    /// A policy does not compile.
+    #[error("policy {policy}: {errors}")]
+    Compile {
+        /// The policy.
+        policy: PolicyId,
+        /// All that is wrong with it.
+        errors: CompileErrors,
+    },
+    /// The file cannot be read as policies; all that is wrong, one a line.
+    #[error("{0}")]
+    File(String),
+}
+
+impl Enforced {
+    /// Checks and compiles a snapshot.
+    pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self, ApplyError> {
+        if snapshot.version != SNAPSHOT_VERSION {
+            return Err(ApplyError::Version(snapshot.version.clone()));
+        }
+        if !snapshot.is_intact() {
+            return Err(ApplyError::Digest);
+        }
+        let parts = snapshot.policies.iter().map(|policy| Part {
+            id: PolicyId::new(policy.namespace.as_deref(), &policy.name),
+            document: policy.document.as_ref(),
+            server: &policy.server,
+            revision: policy.generation.to_string(),
+        });
+        Self::compile(parts, SnapshotId { version: snapshot.version.clone(), sha256: snapshot.sha256.clone() })
+    }
+
+    /// Compiles what a file says. `text` is the file's content, which names the revision.
+    pub fn from_file(manifests: &[Manifest], text: &str) -> Result<Self, ApplyError> {
+        let sha256 = digest(text);
+        let parts = manifests.iter().map(|manifest| Part {
+            id: manifest.id.clone(),
+            document: Some(&manifest.document),
+            server: &manifest.server,
+            revision: sha256[..12].to_owned(),
+        });
+        Self::compile(parts, SnapshotId { version: SNAPSHOT_VERSION.to_owned(), sha256: sha256.clone() })
+    }
+
+    fn compile<'a>(parts: impl Iterator<Item = Part<'a>> + Clone, snapshot: SnapshotId) -> Result<Self, ApplyError> {
+        let exposure = Exposure::new(parts.clone().map(|part| part.server));
+        let mut policies = Vec::new();
+        let mut revisions = Vec::new();
+        let mut warnings = Vec::new();
+        for part in parts {
+            let policy = match part.document {
+                Some(document) => {
+                    compile(part.id.clone(), document).map_err(|errors| ApplyError::Compile { policy: part.id.clone(), errors })?
+                }
+                None => Policy::refusing(part.id.clone()),
+            };
+            warnings.extend(policy.warnings().iter().map(|warning| format!("policy {}: {warning}", part.id)));
+            policies.push(policy);
+            revisions.push(Revision { policy: part.id, revision: part.revision, accepted: part.document.is_some() });
+        }
+        Ok(Self { policies: Policies::new(policies), exposure, snapshot: Some(snapshot), revisions, warnings })
+    }
+
+    /// The revision of a policy that is in force.
+    #[must_use]
+    pub fn revision(&self, policy: &PolicyId) -> Option<&str> {
+        self.revisions.iter().find(|one| one.policy == *policy).map(|one| one.revision.as_str())
+    }
+
+    /// Why this cannot serve callers; none if it can.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        if self.snapshot.is_none() {
+            return Some("no policy was received yet; calls are refused".to_owned());
+        }
+        if self.revisions.is_empty() {
+            return Some("no policy selects this pod; calls are refused".to_owned());
+        }
+        let never = self.revisions.iter().find(|one| !one.accepted)?;
+        Some(format!("policy {} was never accepted; calls are refused", never.policy))
+    }
+}
+
+/// Hex digest of a file's content.
+#[must_use]
+pub fn digest(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+/// One policy on its way to being compiled.
+struct Part<'a> {
+    id: PolicyId,
+    document: Option<&'a Document>,
+    server: &'a Server,
+    revision: String,
+}
+
+/// The enforced policies, the counters and the clock. One for the life of the process.
+#[derive(Debug)]
+pub struct State {
+    enforced: ArcSwap<Enforced>,
+    counters: Mutex<Counters>,
+    started: Instant,
+    /// Nanoseconds after `started` when the source last confirmed what is enforced.
+    confirmed: AtomicU64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { enforced: ArcSwap::default(), counters: Mutex::default(), started: Instant::now(), confirmed: AtomicU64::new(0) }
+    }
+}
+
+impl State {
+    /// What is enforced now. Take it once for each message.
+    #[must_use]
+    pub fn enforced(&self) -> Arc<Enforced> {
+        self.enforced.load_full()
+    }
+
+    /// Puts a snapshot in force for every message from now on.
+    pub fn apply(&self, enforced: Enforced) {
+        for warning in &enforced.warnings {
+            tracing::warn!("{warning}");
+        }
+        self.enforced.store(Arc::new(enforced));
+        self.confirm();
+    }
+
+    /// The source still says what is enforced.
+    pub fn confirm(&self) {
+        let nanos = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.confirmed.store(nanos, Ordering::Relaxed);
+    }
+
+    /// Time since the source last confirmed what is enforced; since the start if it never did.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.started.elapsed().saturating_sub(Duration::from_nanos(self.confirmed.load(Ordering::Relaxed)))
+    }
+
+    /// Decides a call by these policies, and reserves.
+    pub fn decide(&self, policies: &Policies, call: &Call<'_>) -> Decision {
+        policies.decide(&mut self.counters(), call, self.started.elapsed())
+    }
+
+    /// Gives back what a call took that certainly did not run.
+    pub fn refund(&self, reservation: Reservation) {
+        self.counters().refund(reservation);
+    }
+
+    /// How full the counters of the enforced policies are.
+    #[must_use]
+    pub fn usage(&self) -> Vec<CounterUsage> {
+        self.enforced().policies.usage(&mut self.counters(), self.started.elapsed())
+    }
+
+    // Never held across an await. The engine does not panic, and if it did, its counters would still be counters.
+    fn counters(&self) -> MutexGuard<'_, Counters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcp_policy::snapshot::SnapshotPolicy;
+
+    use super::*;
+
+    fn policy(name: &str, document: Option<Document>) -> SnapshotPolicy {
+        SnapshotPolicy { namespace: Some("imaging".to_owned()), name: name.to_owned(), generation: 3, server: Server::default(), document }
+    }
+
+    #[test]
+    fn nothing_is_ready_before_the_first_snapshot_or_without_an_accepted_policy() {
+        assert!(Enforced::default().not_ready().unwrap().contains("received"));
+        let empty = Enforced::from_snapshot(&Snapshot::new(Vec::new())).unwrap();
+        assert!(empty.not_ready().unwrap().contains("selects"));
+        let never = Snapshot::new(vec![policy("good", Some(Document::default())), policy("never", None)]);
+        assert!(Enforced::from_snapshot(&never).unwrap().not_ready().unwrap().contains("imaging/never"));
+        let good = Enforced::from_snapshot(&Snapshot::new(vec![policy("good", Some(Document::default()))])).unwrap();
+        assert_eq!(good.not_ready(), None);
+        assert_eq!(good.revision(&PolicyId::new(Some("imaging"), "good")), Some("3"));
+    }
+
+    #[test]
+    fn a_snapshot_that_was_changed_on_the_way_is_not_applied() {
+        let mut snapshot = Snapshot::new(vec![policy("good", Some(Document::default()))]);
+        snapshot.policies[0].document.as_mut().unwrap().default = mcp_policy::document::DefaultAction::Allow;
+        assert!(matches!(Enforced::from_snapshot(&snapshot), Err(ApplyError::Digest)));
+    }
+
+    #[test]
+    fn a_snapshot_of_another_version_is_not_applied() {
+        let snapshot = Snapshot { version: "2".to_owned(), ..Snapshot::new(Vec::new()) };
+        assert!(matches!(Enforced::from_snapshot(&snapshot), Err(ApplyError::Version(_))));
+    }
+}

@@ -1,0 +1,346 @@
+//! The watch stream, against a stub of the operator over TLS.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
+
+mod support;
+
+use std::convert::Infallible;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use mcp_policy::snapshot::{Report, ReportResult, SnapshotPolicy, WatchMessage};
+use mcp_policy::{Document, Snapshot};
+use mcp_policy_sidecar::config::{OperatorSource, Source};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use serde_json::{Value, json};
+use support::{Server, Sidecar, eventually};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+
+const TOKEN: &str = "projected-token";
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+fn ca() -> Ca {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A stub of the operator. Each watch stream that is opened is handed to the test.
+struct Operator {
+    port: u16,
+    state: Arc<OperatorState>,
+    streams: mpsc::UnboundedReceiver<Stream>,
+}
+
+#[derive(Default)]
+struct OperatorState {
+    reports: Mutex<Vec<Report>>,
+    refused: Mutex<usize>,
+    /// How many of the next reports meet another replica than the one with the stream.
+    misdirected: Mutex<usize>,
+}
+
+/// The operator's end of a watch stream.
+struct Stream(mpsc::UnboundedSender<Bytes>);
+
+impl Stream {
+    fn send(&self, message: &WatchMessage) {
+        let mut line = serde_json::to_vec(message).unwrap();
+        line.push(b'\n');
+        // In pieces: lines are not frames.
+        for piece in line.chunks(100) {
+            let _ = self.0.send(Bytes::copy_from_slice(piece));
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        !self.0.is_closed()
+    }
+}
+
+impl Operator {
+    async fn start(ca: &Ca, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, ca).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())))
+            .unwrap();
+        let tls = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(OperatorState::default());
+        let (opened, streams) = mpsc::unbounded_channel();
+        tokio::spawn({
+            let state = Arc::clone(&state);
+            async move {
+                loop {
+                    let (stream, _) = listener.accept().await.unwrap();
+                    let (tls, state, opened) = (tls.clone(), Arc::clone(&state), opened.clone());
+                    tokio::spawn(async move {
+                        let Ok(stream) = tls.accept(stream).await else { return };
+                        let service = service_fn(|request| answer(Arc::clone(&state), opened.clone(), request));
+                        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    });
+                }
+            }
+        });
+        Self { port, state, streams }
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        self.state.reports.lock().unwrap().clone()
+    }
+
+    async fn reported(&self, count: usize) -> Report {
+        eventually("enough reports", async || self.reports().len() >= count).await;
+        self.reports()[count - 1].clone()
+    }
+
+    async fn opened(&mut self) -> Stream {
+        tokio::time::timeout(std::time::Duration::from_secs(20), self.streams.recv()).await.expect("a stream in time").unwrap()
+    }
+}
+
+type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
+
+async fn answer(
+    state: Arc<OperatorState>,
+    opened: mpsc::UnboundedSender<Stream>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, hyper::Error> {
+    let whole = |status, text: &'static str| {
+        let mut response = Response::new(Full::from(text).boxed_unsync());
+        *response.status_mut() = status;
+        Ok(response)
+    };
+    if request.headers()["authorization"] != format!("Bearer {TOKEN}") {
+        *state.refused.lock().unwrap() += 1;
+        return whole(StatusCode::UNAUTHORIZED, "token not accepted\n");
+    }
+    match (request.method().as_str(), request.uri().path()) {
+        ("GET", "/v1/watch") => {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            opened.send(Stream(sender)).unwrap();
+            Ok(Response::new(Lines(receiver).boxed_unsync()))
+        }
+        ("POST", "/v1/report") if take_one(&state.misdirected) => whole(StatusCode::MISDIRECTED_REQUEST, "another replica\n"),
+        ("POST", "/v1/report") => {
+            let body = request.into_body().collect().await?.to_bytes();
+            state.reports.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+            whole(StatusCode::NO_CONTENT, "")
+        }
+        _ => whole(StatusCode::NOT_FOUND, ""),
+    }
+}
+
+fn take_one(count: &Mutex<usize>) -> bool {
+    let mut count = count.lock().unwrap();
+    let any = *count > 0;
+    *count -= usize::from(any);
+    any
+}
+
+/// The lines of a watch stream, as they come.
+struct Lines(mpsc::UnboundedReceiver<Bytes>);
+
+impl http_body::Body for Lines {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.poll_recv(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}
+
+fn run_dir(ca: &Ca, token: &str) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("ca.crt"), ca.pem()).unwrap();
+    std::fs::write(dir.path().join("token"), format!("{token}\n")).unwrap();
+    dir
+}
+
+fn source(port: u16, dir: &Path) -> Source {
+    Source::Operator(OperatorSource { host: "localhost".into(), port, ca_file: dir.join("ca.crt"), token_file: dir.join("token") })
+}
+
+fn snapshot(tool: &str, generation: i64) -> Snapshot {
+    let document: Document = serde_json::from_value(json!({"tools": {tool: {}}})).unwrap();
+    let server = mcp_policy::Server::default();
+    Snapshot::new(vec![SnapshotPolicy {
+        namespace: Some("imaging".into()),
+        name: "imaging".into(),
+        generation,
+        server,
+        document: Some(document),
+    }])
+}
+
+async fn shown(sidecar: &Sidecar) -> Value {
+    sidecar.get_admin("/snapshot").await.json()
+}
+
+#[tokio::test]
+async fn a_snapshot_is_in_force_and_acknowledged() {
+    let (ca, server) = (ca(), Server::with_tools(&[]).await);
+    let mut operator = Operator::start(&ca, "localhost").await;
+    let dir = run_dir(&ca, TOKEN);
+    let sidecar = Sidecar::following(&server.url(), source(operator.port, dir.path()));
+    assert_eq!(sidecar.call("read").await.denial()["code"], "no_policy");
+
+    let stream = operator.opened().await;
+    let first = snapshot("read", 1);
+    stream.send(&WatchMessage::Snapshot(first.clone()));
+    let report = operator.reported(1).await;
+    assert_eq!((report.sha256, report.result, report.error), (first.sha256.clone(), ReportResult::Ack, None));
+    assert!(sidecar.call("read").await.ran());
+    assert_eq!(sidecar.get_admin("/readyz").await.status, StatusCode::OK);
+    let seen = shown(&sidecar).await;
+    assert_eq!(seen["sha256"], first.sha256);
+    assert_eq!(seen["policies"], json!([{"name": "imaging/imaging", "revision": "1", "accepted": true}]));
+
+    stream.send(&WatchMessage::Snapshot(snapshot("write", 2)));
+    assert_eq!(operator.reported(2).await.result, ReportResult::Ack);
+    assert_eq!(sidecar.call("read").await.denial()["code"], "default_deny");
+    assert!(sidecar.call("write").await.ran());
+    assert_eq!(sidecar.audit.at_least(4).await[3]["revision"], "2");
+
+    stream.send(&WatchMessage::Snapshot(Snapshot::new(Vec::new())));
+    assert_eq!(operator.reported(3).await.result, ReportResult::Ack);
+    assert_eq!(sidecar.call("write").await.denial()["code"], "no_policy");
+    assert!(sidecar.get_admin("/readyz").await.text().contains("no policy selects this pod"));
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn a_report_that_meets_another_replica_is_sent_until_it_meets_the_right_one() {
+    let (ca, server) = (ca(), Server::with_tools(&[]).await);
+    let mut operator = Operator::start(&ca, "localhost").await;
+    *operator.state.misdirected.lock().unwrap() = 5;
+    let dir = run_dir(&ca, TOKEN);
+    let _sidecar = Sidecar::following(&server.url(), source(operator.port, dir.path()));
+    let stream = operator.opened().await;
+    stream.send(&WatchMessage::Snapshot(snapshot("read", 1)));
+    assert_eq!(operator.reported(1).await.result, ReportResult::Ack);
+    assert_eq!(*operator.state.misdirected.lock().unwrap(), 0);
+    assert!(stream.is_open(), "the stream stays");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_enforced_is_refused_and_the_one_before_stays() {
+    let (ca, server) = (ca(), Server::with_tools(&[]).await);
+    let mut operator = Operator::start(&ca, "localhost").await;
+    let dir = run_dir(&ca, TOKEN);
+    let sidecar = Sidecar::following(&server.url(), source(operator.port, dir.path()));
+    let stream = operator.opened().await;
+    let good = snapshot("read", 1);
+    stream.send(&WatchMessage::Snapshot(good.clone()));
+    operator.reported(1).await;
+
+    let altered = Snapshot { sha256: good.sha256.clone(), ..snapshot("write", 2) };
+    let unknown = Snapshot { version: "99".into(), ..snapshot("write", 3) };
+    let wrong_document =
+        serde_json::from_value(json!({"tools": {"write": {"limits": [{"counter": "c", "window": "1x", "max": 1}]}}})).unwrap();
+    let mut policies = snapshot("write", 4).policies;
+    policies[0].document = Some(wrong_document);
+    let uncompilable = Snapshot::new(policies);
+    for (count, (wrong, reason)) in
+        [(altered, "digest"), (unknown, "version 99"), (uncompilable, "imaging/imaging")].into_iter().enumerate()
+    {
+        stream.send(&WatchMessage::Snapshot(wrong.clone()));
+        let report = operator.reported(count + 2).await;
+        assert_eq!((report.sha256, report.result), (wrong.sha256, ReportResult::Nack));
+        assert!(report.error.as_ref().unwrap().contains(reason), "{:?}", report.error);
+        assert_eq!(shown(&sidecar).await["sha256"], good.sha256);
+        assert!(sidecar.call("read").await.ran());
+        assert_eq!(sidecar.call("write").await.denial()["code"], "default_deny");
+    }
+    let newer = json!({"type": "SNAPSHOT", "version": "1", "sha256": "of-a-newer-operator", "policies": [
+        {"namespace": "imaging", "name": "imaging", "generation": 5, "document": {"tools": {}, "fieldOfTomorrow": 1}}]});
+    stream.0.send(format!("{newer}\n").into()).unwrap();
+    let report = operator.reported(5).await;
+    assert_eq!((report.sha256.as_str(), report.result), ("of-a-newer-operator", ReportResult::Nack));
+    assert!(report.error.unwrap().contains("fieldOfTomorrow"));
+    stream.send(&WatchMessage::Heartbeat { sha256: "of-a-newer-operator".into() });
+    assert!(sidecar.call("read").await.ran());
+    assert!(stream.is_open(), "a refused snapshot is no reason to leave");
+}
+
+#[tokio::test]
+async fn a_stream_that_ends_or_lags_is_opened_anew_and_what_is_in_force_stays() {
+    let (ca, server) = (ca(), Server::with_tools(&[]).await);
+    let mut operator = Operator::start(&ca, "localhost").await;
+    let dir = run_dir(&ca, TOKEN);
+    let sidecar = Sidecar::following(&server.url(), source(operator.port, dir.path()));
+    let first = operator.opened().await;
+    first.send(&WatchMessage::Snapshot(snapshot("read", 1)));
+    operator.reported(1).await;
+
+    drop(first);
+    let second = operator.opened().await;
+    assert!(sidecar.call("read").await.ran());
+    second.send(&WatchMessage::Snapshot(snapshot("read", 1)));
+    operator.reported(2).await;
+    second.send(&WatchMessage::Heartbeat { sha256: snapshot("read", 1).sha256 });
+    second.send(&WatchMessage::Heartbeat { sha256: snapshot("write", 2).sha256 });
+    let third = operator.opened().await;
+    eventually("the stream that lags is left", async || !second.is_open()).await;
+    third.send(&WatchMessage::Snapshot(snapshot("write", 2)));
+    operator.reported(3).await;
+    assert!(sidecar.call("write").await.ran());
+
+    let _ = third.0.send(Bytes::from_static(b"not a message\n"));
+    operator.opened().await;
+    assert!(sidecar.call("write").await.ran());
+}
+
+#[tokio::test]
+async fn the_token_is_read_for_each_request() {
+    let (ca, server) = (ca(), Server::with_tools(&[]).await);
+    let mut operator = Operator::start(&ca, "localhost").await;
+    let dir = run_dir(&ca, "expired");
+    let sidecar = Sidecar::following(&server.url(), source(operator.port, dir.path()));
+    eventually("the old token is refused", async || *operator.state.refused.lock().unwrap() > 0).await;
+    assert_eq!(sidecar.call("read").await.denial()["code"], "no_policy");
+    std::fs::write(dir.path().join("token"), TOKEN).unwrap();
+    operator.opened().await.send(&WatchMessage::Snapshot(snapshot("read", 1)));
+    operator.reported(1).await;
+    assert!(sidecar.call("read").await.ran());
+}
+
+#[tokio::test]
+async fn an_operator_with_another_ca_or_another_name_is_not_believed_until_the_ca_file_says_so() {
+    let (old_ca, new_ca, server) = (ca(), ca(), Server::with_tools(&[]).await);
+    let mut wrong_name = Operator::start(&old_ca, "other.example").await;
+    let dir = run_dir(&old_ca, TOKEN);
+    let misled = Sidecar::following(&server.url(), source(wrong_name.port, dir.path()));
+    let mut operator = Operator::start(&new_ca, "localhost").await;
+    let sidecar = Sidecar::following(&server.url(), source(operator.port, dir.path()));
+    assert_eq!(sidecar.call("read").await.denial()["code"], "no_policy");
+    assert!(operator.streams.try_recv().is_err());
+
+    std::fs::write(dir.path().join("ca.crt"), format!("{}{}", old_ca.pem(), new_ca.pem())).unwrap();
+    operator.opened().await.send(&WatchMessage::Snapshot(snapshot("read", 1)));
+    operator.reported(1).await;
+    assert!(sidecar.call("read").await.ran());
+    assert!(wrong_name.streams.try_recv().is_err(), "the name in the certificate is checked");
+    assert_eq!(misled.call("read").await.denial()["code"], "no_policy");
+}
