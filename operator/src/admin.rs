@@ -1,0 +1,138 @@
+//! Health and metrics, over plain HTTP on a port of their own.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{StatusCode, header};
+use tokio_util::sync::CancellationToken;
+
+use crate::distribute::Hub;
+use crate::metrics::Metrics;
+use crate::tls::Served;
+use crate::watch::Trouble;
+use crate::world::World;
+
+/// What readiness depends on.
+pub struct Health {
+    /// Policies and pods.
+    pub world: Arc<World>,
+    /// Snapshots.
+    pub hub: Arc<Hub>,
+    /// The certificate.
+    pub served: Arc<Served>,
+    /// What is wrong with the watch of policies.
+    pub policy_trouble: Trouble,
+    /// What is wrong with the watch of pods.
+    pub pod_trouble: Trouble,
+    /// The process is ending.
+    pub draining: CancellationToken,
+    /// The metrics.
+    pub metrics: Metrics,
+}
+
+impl Health {
+    /// What keeps this replica from serving, each in one sentence. Empty if nothing does.
+    fn obstacles(&self) -> Vec<String> {
+        let mut obstacles = Vec::new();
+        let mut unless = |holds: bool, what: &str, trouble: Option<String>| {
+            if !holds {
+                obstacles.push(trouble.map_or_else(|| what.to_owned(), |trouble| format!("{what}: {trouble}")));
+            }
+        };
+        unless(!self.draining.is_cancelled(), "shutting down", None);
+        unless(
+            self.world.has_policies(),
+            "the policies are not read (is the CustomResourceDefinition mcppolicies.mcp-policy.dev installed?)",
+            self.policy_trouble.get(),
+        );
+        unless(self.world.has_pods(), "the pods are not read", self.pod_trouble.get());
+        unless(self.hub.is_filled(), "no snapshots are computed yet", None);
+        unless(self.served.is_set(), "there is no certificate yet", None);
+        obstacles
+    }
+}
+
+/// The routes.
+pub fn router(health: Arc<Health>) -> Router {
+    Router::new()
+        // Answers as long as the runtime does. When an essential task ends, so does the process.
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(health)
+}
+
+async fn ready(State(health): State<Arc<Health>>) -> Response {
+    let obstacles = health.obstacles();
+    if obstacles.is_empty() {
+        return "ok\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", obstacles.join("\n"))).into_response()
+}
+
+async fn metrics(State(health): State<Arc<Health>>) -> Response {
+    match health.metrics.encode() {
+        Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    fn health() -> Arc<Health> {
+        Arc::new(Health {
+            world: Arc::default(),
+            hub: Arc::default(),
+            served: Arc::default(),
+            policy_trouble: Trouble::default(),
+            pod_trouble: Trouble::default(),
+            draining: CancellationToken::new(),
+            metrics: Metrics::default(),
+        })
+    }
+
+    async fn ask(health: Arc<Health>, path: &str) -> (StatusCode, String) {
+        let response = router(health).oneshot(http::Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status();
+        (status, String::from_utf8(response.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_knows_nothing_is_alive_and_says_what_it_lacks() {
+        let health = health();
+        assert_eq!(ask(health.clone(), "/livez").await.0, StatusCode::OK);
+        let (status, text) = ask(health, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        for lack in ["mcppolicies.mcp-policy.dev installed?", "pods are not read", "no certificate"] {
+            assert!(text.contains(lack), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_whole_replica_is_ready_until_it_drains() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let health = health();
+        health.world.policies_are_complete();
+        health.world.pods_are_complete();
+        health.hub.publish(std::iter::empty(), None);
+        health.served.set(crate::certs::Certificates::issue("h", 0).unwrap().leaf()).unwrap();
+        assert_eq!(ask(health.clone(), "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
+        health.draining.cancel();
+        assert_eq!(ask(health, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served() {
+        let (status, text) = ask(health(), "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.ends_with("# EOF\n"), "{text}");
+    }
+}

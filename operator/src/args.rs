@@ -1,0 +1,152 @@
+//! The command line. Every flag has an environment variable, which is what the chart sets; the flag wins.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::inject::{Resources, Settings};
+use crate::names;
+
+/// The operator of mcp-policy.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// Namespace of the operator.
+    #[arg(long, env = "MCP_POLICY_NAMESPACE", default_value = "mcp-policy-system", global = true)]
+    pub namespace: String,
+
+    /// Filter of the operator's logs.
+    #[arg(long, env = "MCP_POLICY_LOG", default_value = "info", global = true)]
+    pub log: String,
+
+    /// Name of the operator's pod: its identity among the replicas.
+    #[arg(long, env = "MCP_POLICY_POD_NAME")]
+    pub pod_name: Option<String>,
+
+    /// File with the operator's own service-account token for audience `mcp-policy-operator`; replicas show it to each other.
+    #[arg(long, env = "MCP_POLICY_TOKEN_FILE", default_value = "/run/mcp-policy/token")]
+    pub token_file: PathBuf,
+
+    /// Port of webhook, watch, report and tally (HTTPS).
+    #[arg(long, env = "MCP_POLICY_HTTPS_PORT", default_value_t = 9443)]
+    pub https_port: u16,
+
+    /// Port of health and metrics (HTTP).
+    #[arg(long, env = "MCP_POLICY_ADMIN_PORT", default_value_t = 14141)]
+    pub admin_port: u16,
+
+    /// Image of the injected containers.
+    #[arg(long, env = "MCP_POLICY_SIDECAR_IMAGE")]
+    pub sidecar_image: Option<String>,
+
+    /// When the kubelet pulls that image.
+    #[arg(long, env = "MCP_POLICY_SIDECAR_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    pub sidecar_image_pull_policy: String,
+
+    /// CPU that each injected container requests.
+    #[arg(long, env = "MCP_POLICY_SIDECAR_CPU_REQUEST", default_value = "10m")]
+    pub sidecar_cpu_request: String,
+
+    /// Most CPU of each injected container.
+    #[arg(long, env = "MCP_POLICY_SIDECAR_CPU_LIMIT", default_value = "1")]
+    pub sidecar_cpu_limit: String,
+
+    /// Memory that each injected container requests.
+    #[arg(long, env = "MCP_POLICY_SIDECAR_MEMORY_REQUEST", default_value = "32Mi")]
+    pub sidecar_memory_request: String,
+
+    /// Most memory of each injected container.
+    #[arg(long, env = "MCP_POLICY_SIDECAR_MEMORY_LIMIT", default_value = "64Mi")]
+    pub sidecar_memory_limit: String,
+
+    /// Filter of the sidecars' logs.
+    #[arg(long, env = "MCP_POLICY_SIDECAR_LOG", default_value = "info")]
+    pub sidecar_log: String,
+
+    /// What to do; without a command, the operator runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What else the binary does.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum Command {
+    /// Asks the running operator over its Service, with the CA that the API server trusts, and says whether it answers.
+    Check,
+}
+
+/// All that [`crate::run()`] needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Namespace of the operator.
+    pub namespace: String,
+    /// Name of its pod.
+    pub pod_name: String,
+    /// File with its own token.
+    pub token_file: PathBuf,
+    /// Port of the HTTPS server.
+    pub https_port: u16,
+    /// Port of health and metrics.
+    pub admin_port: u16,
+    /// What is injected.
+    pub injection: Settings,
+}
+
+/// A setting without which the operator cannot run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{flag} (or {env}) is required")]
+pub struct MissingSetting {
+    flag: &'static str,
+    env: &'static str,
+}
+
+impl Args {
+    /// The configuration of a running operator.
+    pub fn into_config(self) -> Result<Config, MissingSetting> {
+        let missing = |flag, env| MissingSetting { flag, env };
+        let image = self.sidecar_image.ok_or(missing("--sidecar-image", "MCP_POLICY_SIDECAR_IMAGE"))?;
+        let pod_name = self.pod_name.ok_or(missing("--pod-name", "MCP_POLICY_POD_NAME"))?;
+        let injection = Settings {
+            image,
+            pull_policy: self.sidecar_image_pull_policy,
+            operator_url: format!("https://{}:{}", names::service_host(&self.namespace), names::SERVICE_PORT),
+            log: self.sidecar_log,
+            resources: Resources {
+                cpu_request: self.sidecar_cpu_request,
+                cpu_limit: self.sidecar_cpu_limit,
+                memory_request: self.sidecar_memory_request,
+                memory_limit: self.sidecar_memory_limit,
+            },
+        };
+        Ok(Config {
+            namespace: self.namespace,
+            pod_name,
+            token_file: self.token_file,
+            https_port: self.https_port,
+            admin_port: self.admin_port,
+            injection,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sidecars_are_sent_to_the_service_of_the_operators_namespace() {
+        let args = Args::try_parse_from(["operator", "--namespace", "mcp", "--pod-name", "p", "--sidecar-image", "i"]).unwrap();
+        assert_eq!(args.into_config().unwrap().injection.operator_url, "https://mcp-policy-operator.mcp.svc:443");
+    }
+
+    #[test]
+    fn a_missing_setting_is_named() {
+        let args = Args::try_parse_from(["operator", "--pod-name", "p"]).unwrap();
+        assert_eq!(args.into_config().unwrap_err().to_string(), "--sidecar-image (or MCP_POLICY_SIDECAR_IMAGE) is required");
+    }
+
+    #[test]
+    fn the_check_needs_no_settings() {
+        assert!(matches!(Args::try_parse_from(["operator", "check"]).unwrap().command, Some(Command::Check)));
+    }
+}

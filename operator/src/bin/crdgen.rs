@@ -1,0 +1,77 @@
+//! Writes the definition of `McpPolicy`: `crds/mcppolicies.yaml` for people who apply it, and the same as a template of the
+//! chart `mcp-policy-crds`. With `--check` it writes nothing, and fails where a file differs.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+
+use mcp_policy_operator::crd;
+
+fn main() -> anyhow::Result<()> {
+    let check = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
+        [] => false,
+        [flag] if flag == "--check" => true,
+        other => bail!("unknown arguments {other:?}; the only one is --check"),
+    };
+    for (path, text) in files()? {
+        if check {
+            let found = std::fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+            if found != text {
+                bail!("{} differs from the Rust types; run `make generate`", path.display());
+            }
+        } else {
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).with_context(|| format!("failed to create {}", folder.display()))?;
+            }
+            std::fs::write(&path, text).with_context(|| format!("failed to write {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+const HEADER: &str = "# Generated from the Rust types by crdgen. Do not edit; run `make generate`.\n";
+
+/// The files and what belongs in them.
+fn files() -> anyhow::Result<[(PathBuf, String); 2]> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?;
+    let plain = crd::definition();
+    let mut kept = plain.clone();
+    // Helm deletes what a chart no longer renders, and with the definition every policy of the cluster.
+    kept["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep".into();
+    Ok([
+        (root.join("crds/mcppolicies.yaml"), format!("{HEADER}{}", yaml(&plain)?)),
+        (
+            root.join("charts/mcp-policy-crds/templates/mcppolicies.yaml"),
+            format!("{HEADER}{{{{- if .Values.crds.install }}}}\n{}{{{{- end }}}}\n", yaml(&kept)?),
+        ),
+    ])
+}
+
+fn yaml(value: &Value) -> anyhow::Result<String> {
+    let mut text = serde_saphyr::to_string(value)?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_are_current() {
+        for (path, text) in files().unwrap() {
+            let found = std::fs::read_to_string(&path).unwrap();
+            assert!(found == text, "{} differs from the Rust types; run `make generate`", path.display());
+        }
+    }
+
+    #[test]
+    fn the_yaml_says_what_the_definition_says() {
+        let definition = crd::definition();
+        let read: Value = serde_saphyr::from_str(&yaml(&definition).unwrap()).unwrap();
+        assert_eq!(read, definition);
+    }
+}

@@ -1,0 +1,43 @@
+//! The command `check`: asks the running operator as the API server does, over its Service and with the CA of the webhook
+//! configuration. So one answer proves Service, certificate and configuration.
+
+use http::StatusCode;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use kube::Client;
+use kube::api::Api;
+
+use crate::dial::{self, DialError};
+use crate::names::{SERVICE_PORT, WEBHOOK, WEBHOOK_CONFIGURATION, service_host};
+
+/// What is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The webhook configuration cannot be read.
+    #[error("failed to read the webhook configuration {WEBHOOK_CONFIGURATION}")]
+    Configuration(#[source] Box<kube::Error>),
+    /// The operator has not configured the webhook yet.
+    #[error("the webhook configuration {WEBHOOK_CONFIGURATION} has no CA yet: no operator leads, or it cannot write")]
+    NoCa,
+    /// The operator cannot be reached.
+    #[error("failed to reach the operator at {0}")]
+    Dial(String, #[source] DialError),
+    /// Somebody else answers.
+    #[error("{0} answered {1} to a request without a token; 401 was expected")]
+    Answer(String, StatusCode),
+}
+
+/// Checks the operator in this namespace. Returns what to tell.
+pub async fn check(client: Client, namespace: &str) -> Result<String, CheckError> {
+    let api = Api::<MutatingWebhookConfiguration>::all(client);
+    let configuration = api.get(WEBHOOK_CONFIGURATION).await.map_err(|error| CheckError::Configuration(Box::new(error)))?;
+    let webhook = configuration.webhooks.into_iter().flatten().find(|webhook| webhook.name == WEBHOOK);
+    let bundle = webhook.and_then(|webhook| String::from_utf8(webhook.client_config.ca_bundle?.0).ok()).ok_or(CheckError::NoCa)?;
+    let host = service_host(namespace);
+    let response = dial::get((host.as_str(), SERVICE_PORT), &host, "/v1/watch", &bundle, None)
+        .await
+        .map_err(|error| CheckError::Dial(host.clone(), error))?;
+    match response.status() {
+        StatusCode::UNAUTHORIZED => Ok(format!("{host} answers, with a certificate of the CA that the API server trusts")),
+        status => Err(CheckError::Answer(host, status)),
+    }
+}

@@ -1,0 +1,257 @@
+//! What only the leading replica does for policies: writes their statuses, and events where somebody has to act.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::jiff::Timestamp;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder};
+use serde_json::json;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::accept::{Judged, Verdict};
+use crate::crd::{GROUP, KIND, McpPolicy, PolicyStatus, VERSION};
+use crate::distribute::Hub;
+use crate::metrics::{Metrics, PodState, Step};
+use crate::names::OPERATOR;
+use crate::pod::Pod;
+use crate::status::{ACCEPTED, Coverage, status};
+use crate::tally::Heard;
+use crate::world::{PolicyKey, World};
+
+/// No policy's status is written more often.
+const PAUSE: Duration = Duration::from_secs(1);
+/// Sidecars need this long to find another replica when one goes. A new leader does not take their silence for a change.
+const SETTLE: Duration = Duration::from_secs(15);
+/// Failed writes are tried again after this time even if nothing changes.
+const RETRY: Duration = Duration::from_secs(10);
+const REQUEST: Duration = Duration::from_secs(5);
+/// Statuses written at one time.
+const CONCURRENT: usize = 8;
+
+/// Writes what came of the policies.
+pub struct Leader {
+    /// How the API server is reached.
+    pub client: Client,
+    /// Policies and pods.
+    pub world: Arc<World>,
+    /// What each pod should enforce.
+    pub hub: Arc<Hub>,
+    /// What sidecars say that they enforce.
+    pub heard: Arc<Mutex<Heard>>,
+    /// Told when that changes.
+    pub heard_more: Arc<Notify>,
+    /// Told when policies or pods change.
+    pub changed: watch::Receiver<()>,
+    /// Publishes events.
+    pub recorder: Recorder,
+    /// Where failures are counted.
+    pub metrics: Metrics,
+}
+
+/// What there is to say of all policies at one moment.
+struct View {
+    policies: Vec<(Arc<Judged>, Coverage)>,
+    /// Pods that are governed and have no sidecar, with the first policy that governs each.
+    uncovered: Vec<(Pod, String)>,
+}
+
+impl Leader {
+    /// Runs until its future is dropped.
+    pub async fn run(mut self) {
+        let start = Instant::now();
+        let mut complained = HashSet::new();
+        loop {
+            if self.world.is_complete() && self.hub.is_filled() {
+                let view = self.view();
+                self.write_statuses(&view, start.elapsed() >= SETTLE).await;
+                self.complain(&view, &mut complained).await;
+            }
+            sleep(PAUSE).await;
+            tokio::select! {
+                // An error says that the controller has ended, and with it the process.
+                _ = self.changed.changed() => {}
+                () = self.heard_more.notified() => {}
+                () = sleep(RETRY) => {}
+            }
+        }
+    }
+
+    fn view(&self) -> View {
+        let digests = self.hub.digests();
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let policies = self.world.policies();
+        let mut coverages: HashMap<(&str, &str), Coverage> = HashMap::new();
+        let mut uncovered = Vec::new();
+        let mut totals = Coverage::default();
+        for pod in self.world.pods().values().filter(|pod| !pod.is_terminating) {
+            let digest = digests.get(&pod.uid).map(AsRef::as_ref);
+            let enforces = digest.is_some_and(|digest| heard.enforces(&pod.uid, digest));
+            let refusal = digest.and_then(|digest| heard.refusal(&pod.uid, digest));
+            let mut governing = policies.governing(&pod.namespace, &pod.labels).peekable();
+            let Some(first) = governing.peek() else { continue };
+            totals.selected += 1;
+            totals.injected += u32::from(pod.is_injected);
+            totals.enforcing += u32::from(pod.is_injected && enforces);
+            if !pod.is_injected {
+                uncovered.push((pod.clone(), first.name.clone()));
+            }
+            for policy in governing {
+                let coverage = coverages.entry((&policy.namespace, &policy.name)).or_default();
+                coverage.selected += 1;
+                coverage.injected += u32::from(pod.is_injected);
+                // What a sidecar enforces of a policy that is not accepted is an earlier generation.
+                coverage.enforcing += u32::from(pod.is_injected && enforces && policy.is_accepted());
+                if let Some(error) = refusal
+                    && coverage.refused.as_ref().is_none_or(|(name, _)| *name > pod.name)
+                {
+                    coverage.refused = Some((pod.name.clone(), error.to_owned()));
+                }
+            }
+        }
+        self.metrics.set_pods(PodState::Selected, totals.selected);
+        self.metrics.set_pods(PodState::Injected, totals.injected);
+        self.metrics.set_pods(PodState::Enforcing, totals.enforcing);
+        self.metrics.set_pods(PodState::Uncovered, totals.selected - totals.injected);
+        let of = |policy: &Arc<Judged>| coverages.get(&(policy.namespace.as_str(), policy.name.as_str())).cloned().unwrap_or_default();
+        View { policies: policies.iter().map(|policy| (Arc::clone(policy), of(policy))).collect(), uncovered }
+    }
+
+    async fn write_statuses(&self, view: &View, is_settled: bool) {
+        let now = Timestamp::now();
+        let changes: Vec<_> = {
+            let statuses = self.world.statuses();
+            let changes = view.policies.iter().filter_map(|(policy, coverage)| {
+                let before = statuses.get(&(policy.namespace.clone(), policy.name.clone()));
+                let after = status(policy, coverage, before, now);
+                let is_new = before != Some(&after) && (is_settled || !is_silence(before, &after));
+                is_new.then(|| (Arc::clone(policy), before.cloned(), after))
+            });
+            changes.collect()
+        };
+        let write = |(policy, before, after)| self.write_status(policy, before, after);
+        futures::stream::iter(changes).for_each_concurrent(CONCURRENT, write).await;
+    }
+
+    async fn write_status(&self, policy: Arc<Judged>, before: Option<PolicyStatus>, after: PolicyStatus) {
+        let api = Api::<McpPolicy>::namespaced(self.client.clone(), &policy.namespace);
+        let body = json!({
+            "apiVersion": format!("{GROUP}/{VERSION}"),
+            "kind": KIND,
+            // Not another policy that has come under the same name.
+            "metadata": { "name": policy.name, "uid": policy.uid },
+            "status": after,
+        });
+        let params = PatchParams::apply(OPERATOR).force();
+        match timeout(REQUEST, api.patch_status(&policy.name, &params, &Patch::Apply(&body))).await {
+            Ok(Ok(_)) => {
+                let key: PolicyKey = (policy.namespace.clone(), policy.name.clone());
+                self.world.statuses_mut().insert(key, after);
+                self.tell_invalid(&policy, before.as_ref()).await;
+            }
+            Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
+            Ok(Err(error)) => self.failed(Step::Status, &error),
+            Err(error) => self.failed(Step::Status, &error),
+        }
+    }
+
+    /// An event on a policy, once for each revision that is not accepted.
+    async fn tell_invalid(&self, policy: &Judged, before: Option<&PolicyStatus>) {
+        let Verdict::Invalid(errors) = &policy.verdict else { return };
+        let is_told = before.is_some_and(|before| {
+            before.observed_generation == Some(policy.generation)
+                && before.conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
+        });
+        if !is_told {
+            let about = ObjectReference {
+                api_version: Some(format!("{GROUP}/{VERSION}")),
+                kind: Some(KIND.to_owned()),
+                namespace: Some(policy.namespace.clone()),
+                name: Some(policy.name.clone()),
+                uid: Some(policy.uid.clone()),
+                ..ObjectReference::default()
+            };
+            self.publish(&about, "Invalid", "Validate", errors.clone()).await;
+        }
+    }
+
+    /// An event on each pod that a policy governs and that has no sidecar, once in a leader's time.
+    async fn complain(&self, view: &View, complained: &mut HashSet<String>) {
+        complained.retain(|uid| view.uncovered.iter().any(|(pod, _)| pod.uid == *uid));
+        for (pod, policy) in &view.uncovered {
+            if !complained.insert(pod.uid.clone()) {
+                continue;
+            }
+            let note = format!(
+                "McpPolicy {policy} selects this pod, but it has no mcp-policy-sidecar: calls reach it unchecked. Replace it: {}",
+                pod.mending_command()
+            );
+            let about = ObjectReference {
+                api_version: Some("v1".to_owned()),
+                kind: Some("Pod".to_owned()),
+                namespace: Some(pod.namespace.clone()),
+                name: Some(pod.name.clone()),
+                uid: Some(pod.uid.clone()),
+                ..ObjectReference::default()
+            };
+            self.publish(&about, "NotCovered", "Inject", note).await;
+        }
+    }
+
+    async fn publish(&self, about: &ObjectReference, reason: &str, action: &str, note: String) {
+        // The API server takes at most 1 KiB.
+        let note: String = note.chars().take(250).collect();
+        let event =
+            Event { type_: EventType::Warning, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
+        match timeout(REQUEST, self.recorder.publish(&event, about)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.failed(Step::Event, &error),
+            Err(error) => self.failed(Step::Event, &error),
+        }
+    }
+
+    fn failed(&self, step: Step, error: &(dyn std::error::Error + 'static)) {
+        self.metrics.count_error(step);
+        tracing::warn!(?step, error, "a write failed; it is tried again");
+    }
+}
+
+/// Whether the new status only says that fewer sidecars were heard of, about the same revision and the same pods.
+fn is_silence(before: Option<&PolicyStatus>, after: &PolicyStatus) -> bool {
+    before.is_some_and(|before| {
+        before.observed_generation == after.observed_generation
+            && before.selected == after.selected
+            && before.injected == after.injected
+            && before.enforcing > after.enforcing
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(generation: i64, selected: u32, enforcing: u32) -> PolicyStatus {
+        PolicyStatus {
+            observed_generation: Some(generation),
+            selected: Some(selected),
+            injected: Some(selected),
+            enforcing: Some(enforcing),
+            ..PolicyStatus::default()
+        }
+    }
+
+    #[test]
+    fn only_fewer_voices_about_the_same_thing_are_silence() {
+        let before = counted(1, 2, 2);
+        assert!(is_silence(Some(&before), &counted(1, 2, 0)));
+        assert!(!is_silence(Some(&before), &counted(2, 2, 0)), "a new revision is news");
+        assert!(!is_silence(Some(&before), &counted(1, 3, 2)), "another pod is news");
+        assert!(!is_silence(Some(&counted(1, 2, 1)), &counted(1, 2, 2)), "more voices are news");
+        assert!(!is_silence(None, &counted(1, 2, 0)));
+    }
+}

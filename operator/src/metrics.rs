@@ -1,0 +1,271 @@
+//! The operator's metrics. Every label is of a closed set.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+/// Handles to all metrics; clones share them.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// From a change of a policy, as the watch told of it, to a sidecar's word that it enforces it.
+    pub propagation: Histogram,
+    /// Governed pods; zero on replicas that do not lead.
+    pub pods: Family<PodLabels, Gauge>,
+    /// Time to answer an admission request.
+    pub admission_duration: Histogram,
+    /// Admission requests answered.
+    pub admissions: Family<AdmissionLabels, Counter>,
+    /// When the certificates expire.
+    pub certificate_expiry: Family<CertificateLabels, Gauge>,
+    /// What the operator failed to write.
+    pub reconcile_errors: Family<StepLabels, Counter>,
+    /// Failures of watches; each is followed by a new attempt.
+    pub watch_errors: Family<WatchLabels, Counter>,
+    /// Sidecars that hold a watch stream of this replica.
+    pub streams: Gauge,
+    /// Snapshots that sidecars have answered.
+    pub reports: Family<ReportLabels, Counter>,
+    /// Whether this replica leads.
+    pub leader: Gauge,
+    registry: Arc<Registry>,
+}
+
+macro_rules! closed_set {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)+ }
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+                match self { $(Self::$variant => $text,)+ }.encode(encoder)
+            }
+        }
+    };
+}
+
+closed_set! {
+    /// What holds for a pod.
+    PodState {
+        /// A policy governs it.
+        Selected = "selected",
+        /// It has the sidecar.
+        Injected = "injected",
+        /// Its sidecar enforces what it should.
+        Enforcing = "enforcing",
+        /// A policy governs it, and it has no sidecar.
+        Uncovered = "uncovered",
+    }
+}
+closed_set! {
+    /// What became of an admission request.
+    Admission {
+        /// The pod was patched.
+        Inject = "inject",
+        /// Nothing to do.
+        Skip = "skip",
+        /// The pod was refused.
+        Reject = "reject",
+        /// The request could not be answered.
+        Error = "error",
+    }
+}
+closed_set! {
+    /// Which certificate.
+    Certificate {
+        /// The operator's CA.
+        Ca = "ca",
+        /// What it serves with.
+        Leaf = "leaf",
+    }
+}
+closed_set! {
+    /// A step of the leader's work.
+    Step {
+        /// The status of a policy.
+        Status = "patch_status",
+        /// An event.
+        Event = "publish_event",
+        /// The Secret with the certificates.
+        Secret = "write_certificates",
+        /// The CA in a governed namespace.
+        ConfigMap = "publish_ca",
+        /// The webhook configuration.
+        Webhook = "configure_webhook",
+        /// The tally of another replica.
+        Tally = "follow_tally",
+    }
+}
+closed_set! {
+    /// What is watched.
+    Watched {
+        /// Policies.
+        Policies = "mcppolicies",
+        /// Pods.
+        Pods = "pods",
+        /// The Secret with the certificates.
+        Secret = "secrets",
+        /// The CA in governed namespaces.
+        ConfigMaps = "configmaps",
+        /// The webhook configuration.
+        Webhook = "mutatingwebhookconfigurations",
+        /// The other replicas.
+        Replicas = "endpointslices",
+    }
+}
+closed_set! {
+    /// A sidecar's answer.
+    Answer {
+        /// In force.
+        Ack = "ack",
+        /// Refused.
+        Nack = "nack",
+    }
+}
+
+/// Labels of [`Metrics::pods`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PodLabels {
+    /// What holds for the pods.
+    pub state: PodState,
+}
+/// Labels of [`Metrics::admissions`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct AdmissionLabels {
+    /// What became of them.
+    pub result: Admission,
+}
+/// Labels of [`Metrics::certificate_expiry`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabels {
+    /// Which one.
+    pub certificate: Certificate,
+}
+/// Labels of [`Metrics::reconcile_errors`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct StepLabels {
+    /// What failed.
+    pub reason: Step,
+}
+/// Labels of [`Metrics::watch_errors`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WatchLabels {
+    /// What is watched.
+    pub resource: Watched,
+}
+/// Labels of [`Metrics::reports`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReportLabels {
+    /// What was said.
+    pub result: Answer,
+}
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+/// From a few milliseconds, which one sidecar takes, to the half minute after which something is wrong.
+const PROPAGATION_BUCKETS: [f64; 12] = [0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0];
+/// Around the 20 ms that p99 may take, up to the 3 s after which the API server gives up.
+const ADMISSION_BUCKETS: [f64; 9] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 3.0];
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("mcp_policy_operator");
+        let propagation = Histogram::new(PROPAGATION_BUCKETS);
+        registry.register_with_unit(
+            "propagation",
+            "From a change of a policy to a sidecar that enforces it",
+            Unit::Seconds,
+            propagation.clone(),
+        );
+        let pods = Family::<PodLabels, Gauge>::default();
+        registry.register("pods", "Governed pods, as the leading replica sees them", pods.clone());
+        let admission_duration = Histogram::new(ADMISSION_BUCKETS);
+        registry.register_with_unit("admission_duration", "Time to answer an admission request", Unit::Seconds, admission_duration.clone());
+        let admissions = Family::<AdmissionLabels, Counter>::default();
+        registry.register("admissions", "Admission requests answered", admissions.clone());
+        let certificate_expiry = Family::<CertificateLabels, Gauge>::default();
+        let help = "When the certificate expires, in seconds since the epoch";
+        registry.register("certificate_expiry_timestamp_seconds", help, certificate_expiry.clone());
+        let reconcile_errors = Family::<StepLabels, Counter>::default();
+        registry.register("reconcile_errors", "Writes that failed and are tried again", reconcile_errors.clone());
+        let watch_errors = Family::<WatchLabels, Counter>::default();
+        registry.register("watch_errors", "Failures of watches, each followed by a new attempt", watch_errors.clone());
+        let streams = Gauge::default();
+        registry.register("streams", "Sidecars that hold a stream of this replica", streams.clone());
+        let reports = Family::<ReportLabels, Counter>::default();
+        registry.register("reports", "Answers of sidecars to snapshots", reports.clone());
+        let leader = Gauge::<i64>::default();
+        registry.register("leader", "Whether this replica leads", leader.clone());
+        registry.register("build", "The build of the operator", Info::new(BuildLabels { version: env!("CARGO_PKG_VERSION") }));
+        Self {
+            propagation,
+            pods,
+            admission_duration,
+            admissions,
+            certificate_expiry,
+            reconcile_errors,
+            watch_errors,
+            streams,
+            reports,
+            leader,
+            registry: Arc::new(registry),
+        }
+    }
+}
+
+impl Metrics {
+    /// The content type of [`Metrics::encode`].
+    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+    /// All metrics in the text format of `OpenMetrics`.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Counts a write that failed.
+    pub fn count_error(&self, reason: Step) {
+        self.reconcile_errors.get_or_create(&StepLabels { reason }).inc();
+    }
+
+    /// Sets how many pods there are in a state.
+    pub fn set_pods(&self, state: PodState, count: u32) {
+        self.pods.get_or_create(&PodLabels { state }).set(i64::from(count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_are_those_of_the_documentation() {
+        let metrics = Metrics::default();
+        metrics.set_pods(PodState::Uncovered, 2);
+        metrics.count_error(Step::Status);
+        metrics.admissions.get_or_create(&AdmissionLabels { result: Admission::Reject }).inc();
+        metrics.certificate_expiry.get_or_create(&CertificateLabels { certificate: Certificate::Leaf }).set(7);
+        metrics.propagation.observe(0.03);
+        let text = metrics.encode().unwrap();
+        for line in [
+            "mcp_policy_operator_pods{state=\"uncovered\"} 2",
+            "mcp_policy_operator_reconcile_errors_total{reason=\"patch_status\"} 1",
+            "mcp_policy_operator_admissions_total{result=\"reject\"} 1",
+            "mcp_policy_operator_certificate_expiry_timestamp_seconds{certificate=\"leaf\"} 7",
+            "mcp_policy_operator_propagation_seconds_bucket{le=\"0.05\"} 1",
+            "mcp_policy_operator_admission_duration_seconds_count 0",
+            concat!("mcp_policy_operator_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        ] {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    }
+}

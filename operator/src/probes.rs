@@ -1,0 +1,163 @@
+//! Pure: the pod's own probes and hooks that the kubelet sends over the network, as the sidecar must recognise them.
+//!
+//! Capture catches the kubelet's connections too. Probes are not rewritten: the sidecar is told what they are and lets exactly
+//! those through.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// One request of the kubelet that the sidecar lets through.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Probe {
+    port: u16,
+    #[serde(flatten)]
+    handler: Handler,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Handler {
+    HttpGet {
+        /// Path and query.
+        path: String,
+        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+        headers: BTreeMap<String, String>,
+    },
+    TcpSocket {},
+}
+
+/// What was found in a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Probes {
+    /// Those that keep working, each once.
+    pub passed: Vec<Probe>,
+    /// Those that the sidecar cannot let through; each text names the field and what would work.
+    pub refused: Vec<String>,
+}
+
+/// Reads the probes and hooks of a raw pod, those of its native sidecars included.
+#[must_use]
+pub fn of(pod: &Value) -> Probes {
+    let mut probes = Probes::default();
+    for list in ["initContainers", "containers"] {
+        let containers = pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array).into_iter().flatten();
+        for (i, container) in containers.enumerate() {
+            for field in ["/startupProbe", "/livenessProbe", "/readinessProbe", "/lifecycle/postStart", "/lifecycle/preStop"] {
+                let Some(handler) = container.pointer(field) else { continue };
+                let path = format!("spec.{list}[{i}]{}", field.replace('/', "."));
+                match read(container, handler) {
+                    Ok(Some(probe)) if !probes.passed.contains(&probe) => probes.passed.push(probe),
+                    Ok(_) => {}
+                    Err(why) => probes.refused.push(format!("{path}{why}")),
+                }
+            }
+        }
+    }
+    probes
+}
+
+/// The request that a handler makes: none if it makes none to this pod, an error if it cannot pass.
+fn read(container: &Value, handler: &Value) -> Result<Option<Probe>, &'static str> {
+    if handler.get("grpc").is_some() {
+        return Err(".grpc: the sidecar lets no gRPC probe through, so it will fail; use httpGet, tcpSocket or exec");
+    }
+    let Some((kind, action)) = ["httpGet", "tcpSocket"].iter().find_map(|kind| Some((*kind, handler.get(kind)?))) else {
+        return Ok(None);
+    };
+    // With `host` the kubelet asks that host, not this pod.
+    if action.get("host").and_then(Value::as_str).is_some_and(|host| !host.is_empty()) {
+        return Ok(None);
+    }
+    let Some(port) = action.get("port").and_then(|port| resolve(container, port)) else {
+        return Ok(None);
+    };
+    if kind == "tcpSocket" {
+        return Ok(Some(Probe { port, handler: Handler::TcpSocket {} }));
+    }
+    if action.get("scheme").and_then(Value::as_str).is_some_and(|scheme| scheme != "HTTP") {
+        return Err(".httpGet.scheme: the sidecar lets no HTTPS probe through, so it will fail; use HTTP, tcpSocket or exec");
+    }
+    let path = action.get("path").and_then(Value::as_str).unwrap_or_default();
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    let headers = action.get("httpHeaders").and_then(Value::as_array).into_iter().flatten().filter_map(|header| {
+        let text = |field| header.get(field).and_then(Value::as_str).map(str::to_owned);
+        Some((text("name")?, text("value").unwrap_or_default()))
+    });
+    Ok(Some(Probe { port, handler: Handler::HttpGet { path, headers: headers.collect() } }))
+}
+
+/// A port by number, or by the name that the same container gives it. Anything else the API server refuses.
+fn resolve(container: &Value, port: &Value) -> Option<u16> {
+    if let Some(number) = port.as_u64() {
+        return u16::try_from(number).ok();
+    }
+    let name = port.as_str()?;
+    let ports = container.get("ports")?.as_array()?;
+    let named = ports.iter().find(|port| port.get("name").and_then(Value::as_str) == Some(name))?;
+    named.get("containerPort")?.as_u64().and_then(|number| u16::try_from(number).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn found(container: &Value) -> (Value, Vec<String>) {
+        let probes = of(&json!({ "spec": { "containers": [container] } }));
+        (serde_json::to_value(probes.passed).unwrap(), probes.refused)
+    }
+
+    #[test]
+    fn probes_are_read_with_named_ports_queries_and_headers() {
+        let container = json!({
+            "ports": [{ "name": "http", "containerPort": 8080 }],
+            "readinessProbe": { "httpGet": { "path": "/healthz?full=1", "port": "http", "httpHeaders": [{ "name": "X-A", "value": "b" }] } },
+            "livenessProbe": { "tcpSocket": { "port": 8080 }, "periodSeconds": 3 },
+            "startupProbe": { "httpGet": { "path": "up", "port": 9090, "scheme": "HTTP" } },
+        });
+        let expected = json!([
+            { "port": 9090, "httpGet": { "path": "/up" } },
+            { "port": 8080, "tcpSocket": {} },
+            { "port": 8080, "httpGet": { "path": "/healthz?full=1", "headers": { "X-A": "b" } } },
+        ]);
+        assert_eq!(found(&container), (expected, vec![]));
+    }
+
+    #[test]
+    fn hooks_over_http_are_the_kubelets_requests_too() {
+        let container = json!({ "lifecycle": { "preStop": { "httpGet": { "path": "/quit", "port": 8080 } }, "postStart": { "exec": { "command": ["true"] } } } });
+        assert_eq!(found(&container).0, json!([{ "port": 8080, "httpGet": { "path": "/quit" } }]));
+    }
+
+    #[test]
+    fn what_does_not_reach_the_pod_is_left_out() {
+        for probe in [
+            json!({ "exec": { "command": ["true"] } }),
+            json!({ "httpGet": { "host": "example.org", "port": 80 } }),
+            json!({ "httpGet": { "port": "unknown" } }),
+            json!({ "httpGet": { "port": 70_000 } }),
+        ] {
+            assert_eq!(found(&json!({ "livenessProbe": probe })), (json!([]), vec![]), "{probe}");
+        }
+    }
+
+    #[test]
+    fn probes_that_cannot_pass_are_named() {
+        let container =
+            json!({ "livenessProbe": { "grpc": { "port": 9000 } }, "readinessProbe": { "httpGet": { "port": 8443, "scheme": "HTTPS" } } });
+        let (passed, refused) = found(&container);
+        assert_eq!(passed, json!([]));
+        assert!(refused[0].starts_with("spec.containers[0].livenessProbe.grpc: "), "{refused:?}");
+        assert!(refused[1].starts_with("spec.containers[0].readinessProbe.httpGet.scheme: "), "{refused:?}");
+    }
+
+    #[test]
+    fn native_sidecars_have_probes_and_equal_ones_count_once() {
+        let probe = json!({ "tcpSocket": { "port": 1 } });
+        let pod = json!({ "spec": { "initContainers": [{ "startupProbe": probe }], "containers": [{ "livenessProbe": probe }] } });
+        assert_eq!(of(&pod).passed.len(), 1);
+    }
+}

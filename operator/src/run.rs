@@ -1,0 +1,216 @@
+//! The whole operator: builds the parts, starts them, and ends them in order.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Client;
+use kube::api::Api;
+use kube::runtime::events::{Recorder, Reporter};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::Config;
+use crate::controller::Controller;
+use crate::distribute::{Distributor, Hub};
+use crate::error::RunError;
+use crate::leader::Leader;
+use crate::metrics::{Metrics, PodState};
+use crate::names::OPERATOR;
+use crate::peers::Peers;
+use crate::review::Reviewer;
+use crate::tally::{Heard, Tally};
+use crate::tls::Served;
+use crate::trust::{Keeper, Stored};
+use crate::watch::Trouble;
+use crate::webhook::Webhook;
+use crate::world::World;
+use crate::{admin, distribute, lease, server, tls, trust, webhook};
+
+/// After SIGTERM: so long, requests still come, since endpoints take a moment to propagate.
+const LAME: Duration = Duration::from_secs(3);
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// Runs the operator until SIGTERM or SIGINT. An error says that it cannot go on, and a new process should try.
+pub async fn run(config: Config) -> Result<(), RunError> {
+    let client = Client::try_default().await.map_err(|error| RunError::Client(Box::new(error)))?;
+    let https = server::listen(config.https_port).await.map_err(|error| RunError::Listen(config.https_port, error))?;
+    let plain = server::listen(config.admin_port).await.map_err(|error| RunError::Listen(config.admin_port, error))?;
+
+    let metrics = Metrics::default();
+    let (world, hub, tally, served) = (Arc::<World>::default(), Arc::<Hub>::default(), Arc::<Tally>::default(), Arc::<Served>::default());
+    let (policy_trouble, pod_trouble) = (Trouble::default(), Trouble::default());
+    let (changed, changes) = watch::channel(());
+    let (store, stored) = watch::channel(Stored::default());
+    let (leads_sender, leads) = watch::channel(false);
+    let (draining, stop, resign) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+
+    let mut essential = JoinSet::new();
+    let controller = Controller {
+        world: Arc::clone(&world),
+        hub: Arc::clone(&hub),
+        changed,
+        metrics: metrics.clone(),
+        policy_trouble: policy_trouble.clone(),
+        pod_trouble: pod_trouble.clone(),
+    };
+    essential.spawn(named("controller", controller.run(client.clone())));
+    let follow = trust::follow(client.clone(), config.namespace.clone(), Arc::clone(&served), store, metrics.clone());
+    essential.spawn(named("certificates", follow));
+    essential.spawn(named("tally", sweep(Arc::clone(&tally))));
+    let leadership = Leadership {
+        config: config.clone(),
+        client: client.clone(),
+        world: Arc::clone(&world),
+        hub: Arc::clone(&hub),
+        tally: Arc::clone(&tally),
+        changes,
+        stored,
+        metrics: metrics.clone(),
+    };
+    essential.spawn(named("leadership", leadership.run(leads)));
+
+    let health = admin::Health {
+        world: Arc::clone(&world),
+        hub: Arc::clone(&hub),
+        served: Arc::clone(&served),
+        policy_trouble,
+        pod_trouble,
+        draining: draining.clone(),
+        metrics: metrics.clone(),
+    };
+    essential.spawn(named("admin", async move {
+        if let Err(error) = axum::serve(plain, admin::router(Arc::new(health))).await {
+            tracing::error!(%error, "the admin server ended");
+        }
+    }));
+    let distributor = Distributor {
+        hub,
+        tally,
+        reviewer: Reviewer::new(client.clone()),
+        namespace: config.namespace.clone(),
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+    };
+    let router =
+        webhook::router(Arc::new(Webhook { world, settings: config.injection, metrics })).merge(distribute::router(Arc::new(distributor)));
+    let mut ending = JoinSet::new();
+    ending.spawn(server::serve(https, tls::server_config(served), router, stop.clone()));
+    let leases = Api::<Lease>::namespaced(client, &config.namespace);
+    let me = config.pod_name.clone();
+    let resigned = resign.clone();
+    ending.spawn(async move { lease::take_part(leases, &me, leads_sender, resigned).await });
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), namespace = config.namespace, pod = config.pod_name, "started");
+
+    let ended = tokio::select! {
+        () = terminated()? => None,
+        Some(ended) = essential.join_next() => Some(ended),
+        Some(ended) = ending.join_next() => Some(ended.map(|()| "server or lease")),
+    };
+    if let Some(ended) = ended {
+        return Err(RunError::Ended(ended.unwrap_or("a task that panicked")));
+    }
+    tracing::info!("shutting down");
+    draining.cancel();
+    resign.cancel();
+    sleep(LAME).await;
+    stop.cancel();
+    while ending.join_next().await.is_some() {}
+    Ok(())
+}
+
+async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
+    task.await;
+    name
+}
+
+fn terminated() -> Result<impl Future<Output = ()>, RunError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn sweep(tally: Arc<Tally>) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        tally.sweep();
+    }
+}
+
+/// What is done only while this replica leads.
+struct Leadership {
+    config: Config,
+    client: Client,
+    world: Arc<World>,
+    hub: Arc<Hub>,
+    tally: Arc<Tally>,
+    changes: watch::Receiver<()>,
+    stored: watch::Receiver<Stored>,
+    metrics: Metrics,
+}
+
+impl Leadership {
+    async fn run(self, mut leads: watch::Receiver<bool>) {
+        loop {
+            if leads.wait_for(|leads| *leads).await.is_err() {
+                return;
+            }
+            self.metrics.leader.set(1);
+            tokio::select! {
+                () = self.lead() => {}
+                // What is under way is dropped: from now on another replica may write.
+                _ = leads.wait_for(|leads| !*leads) => {}
+            }
+            self.metrics.leader.set(0);
+            for state in [PodState::Selected, PodState::Injected, PodState::Enforcing, PodState::Uncovered] {
+                self.metrics.set_pods(state, 0);
+            }
+        }
+    }
+
+    async fn lead(&self) {
+        let heard = Arc::<Mutex<Heard>>::default();
+        let heard_more = Arc::new(Notify::new());
+        let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(self.config.pod_name.clone()) };
+        let leader = Leader {
+            client: self.client.clone(),
+            world: Arc::clone(&self.world),
+            hub: Arc::clone(&self.hub),
+            heard: Arc::clone(&heard),
+            heard_more: Arc::clone(&heard_more),
+            changed: self.changes.clone(),
+            recorder: Recorder::new(self.client.clone(), reporter),
+            metrics: self.metrics.clone(),
+        };
+        let keeper = Keeper {
+            client: self.client.clone(),
+            namespace: self.config.namespace.clone(),
+            world: Arc::clone(&self.world),
+            changed: self.changes.clone(),
+            stored: self.stored.clone(),
+            metrics: self.metrics.clone(),
+        };
+        let peers = Peers {
+            namespace: self.config.namespace.clone(),
+            me: self.config.pod_name.clone(),
+            port: self.config.https_port,
+            token_file: self.config.token_file.clone(),
+            tally: Arc::clone(&self.tally),
+            heard,
+            heard_more,
+            stored: self.stored.clone(),
+            metrics: self.metrics.clone(),
+        };
+        tokio::join!(leader.run(), keeper.run(), peers.run(self.client.clone()));
+    }
+}

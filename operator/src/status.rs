@@ -1,0 +1,296 @@
+//! Pure: conditions and counts of a policy, from what was judged of it and what its pods say.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::accept::{Judged, Verdict};
+use crate::crd::{AcceptedRevision, PolicyStatus};
+
+/// The policy can be enforced.
+pub const ACCEPTED: &str = "Accepted";
+/// Every selected pod enforces this generation.
+pub const PROGRAMMED: &str = "Programmed";
+/// Several pods are selected, and each counts for itself.
+pub const LIMITS_PER_POD: &str = "LimitsPerPod";
+
+/// Long enough for a screen of errors, short enough to leave the object readable.
+const MAX_MESSAGE_CHARACTERS: usize = 2048;
+
+/// What the pods of one policy say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Pods that the policy governs.
+    pub selected: u32,
+    /// Of these, the ones with the sidecar.
+    pub injected: u32,
+    /// Of these, the ones that enforce the present generation.
+    pub enforcing: u32,
+    /// The first pod by name whose sidecar refused its snapshot, and why.
+    pub refused: Option<(String, String)>,
+}
+
+/// The status of a policy. `before` is the one that stands: a condition whose status does not change keeps its time.
+#[must_use]
+pub fn status(policy: &Judged, coverage: &Coverage, before: Option<&PolicyStatus>, now: Timestamp) -> PolicyStatus {
+    let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions = [accepted(policy, coverage), programmed(policy, coverage), limits_per_pod(policy, coverage)];
+    PolicyStatus {
+        observed_generation: Some(policy.generation),
+        conditions: conditions.into_iter().map(|state| state.into_condition(policy.generation, before, now)).collect(),
+        selected: Some(coverage.selected),
+        injected: Some(coverage.injected),
+        enforcing: Some(coverage.enforcing),
+        last_accepted: policy
+            .in_force
+            .as_ref()
+            .map(|revision| AcceptedRevision { generation: revision.generation, spec: revision.raw.clone() }),
+    }
+}
+
+struct State {
+    type_: &'static str,
+    holds: bool,
+    reason: &'static str,
+    message: String,
+}
+
+impl State {
+    fn into_condition(self, generation: i64, before: &[Condition], now: Timestamp) -> Condition {
+        let status = if self.holds { "True" } else { "False" };
+        let unchanged = before.iter().find(|condition| condition.type_ == self.type_ && condition.status == status);
+        Condition {
+            last_transition_time: unchanged.map_or(Time(now), |condition| condition.last_transition_time.clone()),
+            message: shorten(self.message),
+            observed_generation: Some(generation),
+            reason: self.reason.to_owned(),
+            status: status.to_owned(),
+            type_: self.type_.to_owned(),
+        }
+    }
+}
+
+fn accepted(policy: &Judged, coverage: &Coverage) -> State {
+    match &policy.verdict {
+        Verdict::Accepted { warnings } => {
+            let mut message = if coverage.selected == 0 {
+                format!("Accepted. The selector matches no pod in namespace {}.", policy.namespace)
+            } else {
+                "Accepted.".to_owned()
+            };
+            for warning in warnings {
+                message.push_str(" Warning: ");
+                message.push_str(warning);
+                message.push('.');
+            }
+            State { type_: ACCEPTED, holds: true, reason: "Accepted", message }
+        }
+        Verdict::Invalid(errors) => {
+            let consequence = match &policy.in_force {
+                Some(revision) => format!("Generation {} stays in force.", revision.generation),
+                None => "No revision was accepted yet: every call to the selected pods is refused.".to_owned(),
+            };
+            let room = MAX_MESSAGE_CHARACTERS - consequence.len() - 2;
+            let message = format!("{}. {consequence}", shorten_to(errors.clone(), room));
+            State { type_: ACCEPTED, holds: false, reason: "Invalid", message }
+        }
+    }
+}
+
+fn programmed(policy: &Judged, coverage: &Coverage) -> State {
+    let Coverage { selected, injected, enforcing, refused } = coverage;
+    let generation = policy.generation;
+    let uncovered = selected.saturating_sub(*injected);
+    let state = |holds, reason, message| State { type_: PROGRAMMED, holds, reason, message };
+    if !policy.is_accepted() {
+        return state(false, "NotAccepted", format!("Generation {generation} is not accepted."));
+    }
+    if *selected == 0 {
+        return state(false, "NoPods", "The selector matches no pod.".to_owned());
+    }
+    if enforcing == selected {
+        return state(true, "Programmed", format!("{} generation {generation}.", enforce(*enforcing, *selected)));
+    }
+    let mut sentences = vec![format!("{} generation {generation}.", enforce(*enforcing, *selected))];
+    match uncovered {
+        0 => {}
+        1 => sentences.push("1 pod runs without the sidecar; its events name the command that mends it.".to_owned()),
+        pods => sentences.push(format!("{pods} pods run without the sidecar; their events name the command that mends it.")),
+    }
+    if let Some((pod, error)) = refused {
+        sentences.push(format!("Pod {pod} refused it: {error}."));
+    }
+    let is_waiting = uncovered == 0 && refused.is_none();
+    state(false, if is_waiting { "Reconciling" } else { "PartiallyProgrammed" }, sentences.join(" "))
+}
+
+fn enforce(enforcing: u32, selected: u32) -> String {
+    match (enforcing, selected) {
+        (1, 1) => "The selected pod enforces".to_owned(),
+        (all, selected) if all == selected => format!("All {selected} selected pods enforce"),
+        (1, selected) => format!("1 of {selected} selected pods enforces"),
+        (some, selected) => format!("{some} of {selected} selected pods enforce"),
+    }
+}
+
+fn limits_per_pod(policy: &Judged, coverage: &Coverage) -> State {
+    let has_limits = policy.in_force.as_ref().is_some_and(|revision| revision.has_limits);
+    let pods = coverage.selected;
+    let (holds, reason, message) = match (has_limits, pods) {
+        (false, _) => (false, "NoLimits", "The policy has no limits.".to_owned()),
+        (true, 0 | 1) => (false, "OnePod", "At most one pod is selected, so its counts are all there are.".to_owned()),
+        (true, _) => (
+            true,
+            "SeveralPods",
+            format!("Each of the {pods} selected pods counts its own calls: together they let pass up to {pods} times each limit."),
+        ),
+    };
+    State { type_: LIMITS_PER_POD, holds, reason, message }
+}
+
+fn shorten(text: String) -> String {
+    shorten_to(text, MAX_MESSAGE_CHARACTERS)
+}
+
+fn shorten_to(text: String, characters: usize) -> String {
+    let mut ends = text.char_indices().map(|(start, _)| start).skip(characters.saturating_sub(1));
+    match (ends.next(), ends.next()) {
+        (Some(cut), Some(_)) => format!("{}…", &text[..cut]),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crd::McpPolicy;
+    use serde_json::{Value, json};
+
+    fn judged(generation: i64, spec: Value, before: Option<&Judged>) -> Judged {
+        let mut policy = McpPolicy { spec, ..McpPolicy::default() };
+        policy.metadata.namespace = Some("imaging".to_owned());
+        policy.metadata.name = Some("calls".to_owned());
+        policy.metadata.generation = Some(generation);
+        Judged::new(&policy, before)
+    }
+
+    fn limited() -> Value {
+        json!({ "selector": {}, "tools": { "t": { "limits": [{ "counter": "c", "window": "minute", "max": 10 }] } } })
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn counts(selected: u32, injected: u32, enforcing: u32) -> Coverage {
+        Coverage { selected, injected, enforcing, refused: None }
+    }
+
+    fn condition<'a>(status: &'a PolicyStatus, type_: &str) -> &'a Condition {
+        status.conditions.iter().find(|condition| condition.type_ == type_).unwrap()
+    }
+
+    /// Status, reason and message of a condition.
+    fn told<'a>(status: &'a PolicyStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
+        let condition = condition(status, type_);
+        (&condition.status, &condition.reason, &condition.message)
+    }
+
+    #[test]
+    fn programmed_is_true_only_when_every_selected_pod_enforces_this_generation() {
+        let policy = judged(3, limited(), None);
+        let of = |coverage: Coverage| status(&policy, &coverage, None, at(0));
+        assert_eq!(told(&of(counts(2, 2, 2)), PROGRAMMED), ("True", "Programmed", "All 2 selected pods enforce generation 3."));
+        assert_eq!(told(&of(counts(1, 1, 1)), PROGRAMMED), ("True", "Programmed", "The selected pod enforces generation 3."));
+        assert_eq!(told(&of(counts(2, 2, 1)), PROGRAMMED), ("False", "Reconciling", "1 of 2 selected pods enforces generation 3."));
+        let uncovered = of(counts(3, 2, 2));
+        assert_eq!(
+            told(&uncovered, PROGRAMMED),
+            (
+                "False",
+                "PartiallyProgrammed",
+                "2 of 3 selected pods enforce generation 3. 1 pod runs without the sidecar; its events name the command that mends it."
+            )
+        );
+        let refused = of(Coverage { refused: Some(("p-1".to_owned(), "unknown version".to_owned())), ..counts(2, 2, 1) });
+        assert_eq!(
+            told(&refused, PROGRAMMED),
+            ("False", "PartiallyProgrammed", "1 of 2 selected pods enforces generation 3. Pod p-1 refused it: unknown version.")
+        );
+    }
+
+    #[test]
+    fn a_selector_that_matches_nothing_is_accepted_and_said() {
+        let status = status(&judged(1, limited(), None), &counts(0, 0, 0), None, at(0));
+        assert_eq!(told(&status, ACCEPTED), ("True", "Accepted", "Accepted. The selector matches no pod in namespace imaging."));
+        assert_eq!(told(&status, PROGRAMMED), ("False", "NoPods", "The selector matches no pod."));
+        assert_eq!(status.selected, Some(0));
+    }
+
+    #[test]
+    fn an_invalid_revision_says_why_and_what_stays_in_force() {
+        let bad = json!({ "selector": {}, "tols": {} });
+        let never = status(&judged(1, bad.clone(), None), &counts(1, 1, 0), None, at(0));
+        let (holds, reason, message) = told(&never, ACCEPTED);
+        assert_eq!((holds, reason), ("False", "Invalid"));
+        assert!(message.contains("spec.tols") && message.ends_with("every call to the selected pods is refused."), "{message}");
+        assert_eq!(never.last_accepted, None);
+
+        let first = judged(1, limited(), None);
+        let later = status(&judged(2, bad, Some(&first)), &counts(1, 1, 0), None, at(0));
+        assert!(told(&later, ACCEPTED).2.ends_with("Generation 1 stays in force."));
+        assert_eq!(told(&later, PROGRAMMED), ("False", "NotAccepted", "Generation 2 is not accepted."));
+        assert_eq!(later.last_accepted, Some(AcceptedRevision { generation: 1, spec: limited() }));
+        assert_eq!(later.observed_generation, Some(2));
+    }
+
+    #[test]
+    fn limits_hold_per_pod_where_several_are_selected() {
+        let limited = judged(1, limited(), None);
+        let unlimited = judged(1, json!({ "selector": {} }), None);
+        let of = |policy: &Judged, pods| status(policy, &counts(pods, pods, pods), None, at(0));
+        let several = of(&limited, 3);
+        let (holds, reason, message) = told(&several, LIMITS_PER_POD);
+        assert_eq!((holds, reason), ("True", "SeveralPods"));
+        assert!(message.contains("up to 3 times each limit"), "{message}");
+        assert_eq!(told(&of(&limited, 1), LIMITS_PER_POD).0, "False");
+        assert_eq!(told(&of(&unlimited, 3), LIMITS_PER_POD).1, "NoLimits");
+    }
+
+    #[test]
+    fn the_transition_time_moves_only_with_the_status() {
+        let policy = judged(1, limited(), None);
+        let first = status(&policy, &counts(2, 2, 0), None, at(100));
+        let same = status(&policy, &counts(2, 2, 1), Some(&first), at(200));
+        assert_ne!(told(&first, PROGRAMMED).2, told(&same, PROGRAMMED).2);
+        assert_eq!(condition(&same, PROGRAMMED).last_transition_time, Time(at(100)));
+        let changed = status(&policy, &counts(2, 2, 2), Some(&same), at(300));
+        assert_eq!(condition(&changed, PROGRAMMED).last_transition_time, Time(at(300)));
+        assert_eq!(condition(&changed, ACCEPTED).last_transition_time, Time(at(100)));
+        assert_eq!(status(&policy, &counts(2, 2, 2), Some(&changed), at(400)), changed, "nothing new gives the same status");
+    }
+
+    #[test]
+    fn warnings_stand_in_the_message() {
+        let spec = json!({ "selector": {}, "tools": { "t": { "action": "deny", "rateLimit": { "max": 1, "window": "minute" } } } });
+        let status = status(&judged(1, spec, None), &counts(1, 1, 1), None, at(0));
+        let (holds, _, message) = told(&status, ACCEPTED);
+        assert!(holds == "True" && message.contains("Warning: spec.tools.t.rateLimit"), "{message}");
+    }
+
+    #[test]
+    fn a_flood_of_errors_is_cut_and_the_consequence_kept() {
+        let tools: serde_json::Map<_, _> =
+            (0..400).map(|i| (format!("tool-é-{i}"), json!({ "limits": [{ "counter": "", "window": "x", "max": 1 }] }))).collect();
+        let status = status(&judged(1, json!({ "selector": {}, "tools": tools }), None), &counts(1, 1, 0), None, at(0));
+        let message = told(&status, ACCEPTED).2;
+        assert!(message.chars().count() <= MAX_MESSAGE_CHARACTERS, "{}", message.chars().count());
+        assert!(message.contains('…') && message.ends_with("is refused."), "{message}");
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        assert_eq!(shorten_to("äöü".to_owned(), 3), "äöü");
+        assert_eq!(shorten_to("äöüß".to_owned(), 3), "äö…");
+        assert_eq!(shorten_to(String::new(), 3), "");
+    }
+}

@@ -1,0 +1,187 @@
+//! What the leader writes, as the API server sees it.
+
+mod support;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use kube::runtime::events::{Recorder, Reporter};
+use mcp_policy::Snapshot;
+use serde_json::{Value, json};
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
+
+use mcp_policy_operator::distribute::Hub;
+use mcp_policy_operator::leader::Leader;
+use mcp_policy_operator::metrics::Metrics;
+use mcp_policy_operator::pod::Pod;
+use mcp_policy_operator::select::Snapshots;
+use mcp_policy_operator::tally::{Heard, Said, TallyMessage};
+use mcp_policy_operator::world::World;
+
+struct Case {
+    world: Arc<World>,
+    hub: Arc<Hub>,
+    heard: Arc<Mutex<Heard>>,
+    changed: watch::Sender<()>,
+    log: support::Log,
+    metrics: Metrics,
+}
+
+/// A leader that runs, over an API server that takes what it writes.
+fn lead(pods: Vec<Pod>, answer: fn(&support::Asked) -> (StatusCode, Value)) -> Case {
+    let (client, log) = support::api(answer);
+    let case = Case {
+        world: Arc::default(),
+        hub: Arc::default(),
+        heard: Arc::default(),
+        changed: watch::Sender::new(()),
+        log,
+        metrics: Metrics::default(),
+    };
+    case.world.policies_mut().apply(&support::policy("imaging", "web", 1, limited()));
+    case.world.pods_mut().extend(pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), pod)));
+    case.world.policies_are_complete();
+    case.world.pods_are_complete();
+    case.publish();
+    let leader = Leader {
+        client: client.clone(),
+        world: Arc::clone(&case.world),
+        hub: Arc::clone(&case.hub),
+        heard: Arc::clone(&case.heard),
+        heard_more: Arc::new(Notify::new()),
+        changed: case.changed.subscribe(),
+        recorder: Recorder::new(client, Reporter { controller: "mcp-policy-operator".to_owned(), instance: None }),
+        metrics: case.metrics.clone(),
+    };
+    tokio::spawn(leader.run());
+    case
+}
+
+fn taken(asked: &support::Asked) -> (StatusCode, Value) {
+    (StatusCode::OK, asked.body.clone())
+}
+
+fn limited() -> Value {
+    json!({ "selector": { "matchLabels": { "app": "web" } }, "tools": { "t": { "limits": [{ "counter": "c", "window": "minute", "max": 10 }] } } })
+}
+
+impl Case {
+    fn publish(&self) {
+        let (policies, pods) = (self.world.policies(), self.world.pods());
+        let mut snapshots = Snapshots::new(&policies);
+        let injected = pods.values().filter(|pod| pod.is_injected);
+        let of_pods: Vec<(&Pod, Arc<Snapshot>)> = injected.map(|pod| (pod, snapshots.of(&pod.namespace, &pod.labels))).collect();
+        self.hub.publish(of_pods.iter().map(|(pod, snapshot)| (*pod, snapshot.as_ref())), None);
+    }
+
+    /// The sidecar of a pod says that it enforces what it should.
+    fn enforces(&self, pod: &str) {
+        let uid = format!("uid-of-{pod}");
+        let said = Said { enforces: Some(self.hub.digests()[&uid].to_string()), refused: None };
+        self.heard.lock().unwrap().take("replica", TallyMessage::Change { pod: uid, said: Some(said) });
+        self.changed.send_replace(());
+    }
+
+    /// What was written to this place so far, oldest first.
+    fn written(&self, place: &str) -> Vec<Value> {
+        let log = self.log.lock().unwrap();
+        log.iter().filter(|asked| asked.uri.contains(place)).map(|asked| asked.body.clone()).collect()
+    }
+}
+
+const STATUS: &str = "/apis/mcp-policy.dev/v1alpha1/namespaces/imaging/mcppolicies/web/status?";
+/// In paused time: the leader has done all that it had to do.
+const LONG: Duration = Duration::from_secs(60);
+
+fn condition<'a>(written: &'a Value, type_: &str) -> &'a Value {
+    written["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == type_).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_is_applied_once_and_again_only_when_it_differs() {
+    let case = lead(vec![support::pod("imaging", "a", true), support::pod("imaging", "b", true)], taken);
+    sleep(LONG).await;
+    let written = case.written(STATUS);
+    assert_eq!(written.len(), 1, "{written:?}");
+    assert_eq!(written[0]["metadata"]["uid"], "uid-of-web");
+    assert_eq!((&written[0]["status"]["selected"], &written[0]["status"]["enforcing"]), (&json!(2), &json!(0)));
+    assert_eq!(condition(&written[0], "Programmed")["reason"], "Reconciling");
+    assert_eq!(condition(&written[0], "LimitsPerPod")["status"], "True");
+    assert_eq!(written[0]["status"]["lastAccepted"], json!({ "generation": 1, "spec": limited() }));
+    {
+        let log = case.log.lock().unwrap();
+        assert_eq!(log[0].method, Method::PATCH);
+        assert!(log[0].uri.contains("fieldManager=mcp-policy-operator") && log[0].uri.contains("force=true"), "{}", log[0].uri);
+    }
+
+    case.enforces("a");
+    case.enforces("b");
+    sleep(LONG).await;
+    let written = case.written(STATUS);
+    assert_eq!(written.len(), 2, "{written:?}");
+    assert_eq!(condition(&written[1], "Programmed")["status"], "True");
+    assert_eq!(condition(&written[1], "Accepted")["lastTransitionTime"], condition(&written[0], "Accepted")["lastTransitionTime"]);
+    assert!(case.metrics.encode().unwrap().contains("pods{state=\"enforcing\"} 2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_without_sidecar_gets_one_event_with_the_command_that_mends_it() {
+    let case = lead(vec![support::pod("imaging", "a", false), support::pod("elsewhere", "b", false)], taken);
+    sleep(LONG).await;
+    case.changed.send_replace(());
+    sleep(LONG).await;
+    let events = case.written("/events?");
+    assert_eq!(events.len(), 1, "{events:?}");
+    assert_eq!((&events[0]["type"], &events[0]["regarding"]["name"]), (&json!("Warning"), &json!("a")));
+    let note = events[0]["note"].as_str().unwrap();
+    assert!(note.contains("McpPolicy web") && note.ends_with("kubectl rollout restart deployment/web -n imaging"), "{note}");
+    assert_eq!(condition(&case.written(STATUS)[0], "Programmed")["reason"], "PartiallyProgrammed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_policy_that_is_not_accepted_gets_an_event_for_each_such_revision() {
+    let case = lead(vec![], taken);
+    sleep(LONG).await;
+    for generation in [2, 3] {
+        let bad = json!({ "selector": {}, "tols": { "generation": generation } });
+        case.world.policies_mut().apply(&support::policy("imaging", "web", generation, bad));
+        case.changed.send_replace(());
+        sleep(LONG).await;
+        case.changed.send_replace(());
+        sleep(LONG).await;
+    }
+    let events = case.written("/events");
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!((&events[0]["reason"], &events[0]["regarding"]["kind"]), (&json!("Invalid"), &json!("McpPolicy")));
+    assert!(events[0]["note"].as_str().unwrap().contains("spec.tols"), "{events:?}");
+    let last = case.written(STATUS).pop().unwrap();
+    assert_eq!(condition(&last, "Accepted")["reason"], "Invalid");
+    assert_eq!(last["status"]["lastAccepted"]["generation"], 1, "the last accepted revision is kept");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_counted_and_tried_again() {
+    let case = lead(vec![], |_| support::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"));
+    sleep(LONG).await;
+    let attempts = case.written(STATUS).len();
+    assert!((2..=70).contains(&attempts), "{attempts}");
+    assert!(case.metrics.encode().unwrap().contains(&format!("reconcile_errors_total{{reason=\"patch_status\"}} {attempts}")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_leader_does_not_take_the_silence_of_sidecars_for_a_change() {
+    let case = lead(vec![support::pod("imaging", "a", true)], taken);
+    // What the leader before wrote: this pod enforces the policy.
+    sleep(Duration::from_millis(100)).await;
+    let mut status = case.world.statuses()[&("imaging".to_owned(), "web".to_owned())].clone();
+    status.enforcing = Some(1);
+    case.world.statuses_mut().insert(("imaging".to_owned(), "web".to_owned()), status);
+    let before = case.written(STATUS).len();
+    case.changed.send_replace(());
+    sleep(Duration::from_secs(10)).await;
+    assert_eq!(case.written(STATUS).len(), before, "sidecars may still be on their way");
+    sleep(LONG).await;
+    assert_eq!(case.written(STATUS).len(), before + 1, "now their silence is news");
+}

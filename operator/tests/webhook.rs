@@ -1,0 +1,128 @@
+//! The webhook over HTTP: what the API server sends, and what it reads.
+
+mod support;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use mcp_policy_operator::inject::{Resources, Settings};
+use mcp_policy_operator::metrics::Metrics;
+use mcp_policy_operator::webhook::{Webhook, router};
+use mcp_policy_operator::world::World;
+
+fn webhook(is_complete: bool) -> Arc<Webhook> {
+    let world = Arc::<World>::default();
+    world.policies_mut().apply(&support::policy("imaging", "web", 1, json!({ "selector": { "matchLabels": { "app": "web" } } })));
+    if is_complete {
+        world.policies_are_complete();
+        world.pods_are_complete();
+    }
+    let quantity = || "1".to_owned();
+    let resources = Resources { cpu_request: quantity(), cpu_limit: quantity(), memory_request: quantity(), memory_limit: quantity() };
+    let settings = Settings {
+        image: "sidecar:1".to_owned(),
+        pull_policy: "Always".to_owned(),
+        operator_url: "https://operator".to_owned(),
+        log: "info".to_owned(),
+        resources,
+    };
+    Arc::new(Webhook { world, settings, metrics: Metrics::default() })
+}
+
+async fn send(webhook: &Arc<Webhook>, body: impl Into<Body>) -> (StatusCode, Value) {
+    let request = Request::post("/mutate").header("content-type", "application/json").body(body.into()).unwrap();
+    let response = router(Arc::clone(webhook)).oneshot(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// Sends the creation of a pod. The pod itself has no namespace, as is usual for those that controllers make.
+async fn create(webhook: &Arc<Webhook>, namespace: &str, labels: Value, spec: Value) -> Value {
+    let review = json!({
+        "apiVersion": "admission.k8s.io/v1",
+        "kind": "AdmissionReview",
+        "request": {
+            "uid": "review-1",
+            "kind": { "group": "", "version": "v1", "kind": "Pod" },
+            "resource": { "group": "", "version": "v1", "resource": "pods" },
+            "namespace": namespace,
+            "operation": "CREATE",
+            "userInfo": {},
+            "dryRun": false,
+            "object": { "apiVersion": "v1", "kind": "Pod", "metadata": { "generateName": "web-", "labels": labels }, "spec": spec },
+        },
+    });
+    let (status, answer) = send(webhook, review.to_string()).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(answer["kind"], "AdmissionReview");
+    assert_eq!(answer["response"]["uid"], "review-1");
+    answer["response"].clone()
+}
+
+fn app() -> Value {
+    json!({ "containers": [{ "name": "app", "image": "app:1" }] })
+}
+
+#[tokio::test]
+async fn a_selected_pod_is_patched() {
+    let webhook = webhook(true);
+    let response = create(&webhook, "imaging", json!({ "app": "web" }), app()).await;
+    assert_eq!(response["allowed"], true);
+    assert_eq!(response["patchType"], "JSONPatch");
+    assert!(response["patch"].as_str().unwrap().len() > 100);
+    assert!(webhook.metrics.encode().unwrap().contains("admissions_total{result=\"inject\"} 1"));
+}
+
+#[tokio::test]
+async fn other_pods_and_other_namespaces_are_left_alone() {
+    let webhook = webhook(true);
+    for (namespace, labels) in [("imaging", json!({ "app": "db" })), ("elsewhere", json!({ "app": "web" })), ("imaging", json!(null))] {
+        let response = create(&webhook, namespace, labels, app()).await;
+        assert_eq!(response["allowed"], true);
+        assert_eq!(response["patch"], Value::Null);
+    }
+    assert!(webhook.metrics.encode().unwrap().contains("admissions_total{result=\"skip\"} 3"));
+}
+
+#[tokio::test]
+async fn a_pod_that_cannot_be_governed_is_denied_with_the_field_to_change() {
+    let response = create(&webhook(true), "imaging", json!({ "app": "web" }), json!({ "hostNetwork": true, "containers": [] })).await;
+    assert_eq!(response["allowed"], false);
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(message.contains("spec.hostNetwork"), "{message}");
+}
+
+#[tokio::test]
+async fn a_probe_that_will_fail_is_a_warning_to_who_creates_the_pod() {
+    let spec = json!({ "containers": [{ "name": "app", "livenessProbe": { "grpc": { "port": 1 } } }] });
+    let response = create(&webhook(true), "imaging", json!({ "app": "web" }), spec).await;
+    assert_eq!(response["allowed"], true);
+    assert!(response["warnings"][0].as_str().unwrap().contains("livenessProbe.grpc"));
+}
+
+#[tokio::test]
+async fn what_is_no_review_gets_an_answer_and_not_a_failure() {
+    let webhook = webhook(true);
+    for body in ["", "nonsense", "{}", r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#] {
+        let (status, answer) = send(&webhook, body).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        assert_eq!(answer["response"]["allowed"], false, "{body}");
+    }
+    assert!(webhook.metrics.encode().unwrap().contains("admissions_total{result=\"error\"} 4"));
+}
+
+#[tokio::test]
+async fn a_replica_that_does_not_know_the_policies_says_so() {
+    assert_eq!(send(&webhook(false), "{}").await.0, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_limit_is_not_read() {
+    assert_eq!(send(&webhook(true), vec![b' '; 5 * 1024 * 1024]).await.0, StatusCode::PAYLOAD_TOO_LARGE);
+}
