@@ -1,0 +1,33 @@
+# For the scripts beside it, which source it. Expects: copy, the name of the copied admission policy that they try.
+
+passed=0 failed=0
+
+# verdict WANTED NAME PATTERN COMMAND...: runs the command and compares. WANTED is admit or deny; of a denial the message must match.
+verdict() {
+  local wanted=$1 name=$2 pattern=$3 output got=admit
+  shift 3
+  output=$("$@" 2>&1) || got=deny
+  if [[ $got == deny && $output != *"ValidatingAdmissionPolicy '$copy'"* ]]; then got="error: $output"; fi
+  if [[ $got == "$wanted" && ( $got == admit || $output =~ $pattern ) ]]; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    printf 'FAILED %s: wanted %s (%s), got %s: %s\n' "$name" "$wanted" "$pattern" "$got" "$output"
+  fi
+}
+
+# The API server checks the types of expressions by itself, and puts what it finds into the status.
+no_type_warnings() {
+  local warnings
+  warnings=$(kubectl get validatingadmissionpolicy "$copy" -o jsonpath='{.status.typeChecking.expressionWarnings}')
+  if [[ -n $warnings ]]; then failed=$((failed + 1)); echo "FAILED type check: $warnings"; else passed=$((passed + 1)); fi
+}
+
+# until_true COMMAND...: waits up to a minute for a condition.
+until_true() {
+  local end=$((SECONDS + 60))
+  until "$@" >/dev/null 2>&1; do
+    ((SECONDS < end)) || { echo "gave up waiting for: $*"; exit 1; }
+    sleep 0.2
+  done
+}
