@@ -1,0 +1,31 @@
+# KUBECONFIG set: demo and end-to-end tests use that cluster, and IMAGES names a registry that it can pull from (see e2e/lib.sh).
+# Not set: they use a real Kubernetes that is built and started on this machine (Linux, root).
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-unit test-e2e lint generate images down
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+demo: ## watch an agent's eleventh call being refused in a real pod (cold about 20 minutes, then one)
+	@e2e/demo
+
+test: ## every test: units, laws, golden files, charts, end to end
+	@.ci/test unit e2e
+
+test-unit: ## only what needs no cluster
+	@.ci/test unit
+
+test-e2e: ## only what needs one
+	@.ci/test e2e
+
+lint: ## formatting, clippy, shell scripts
+	@.ci/lint
+
+generate: ## write the custom resource definitions anew from the Rust types
+	@cargo run --quiet --package mcp-policy-operator --bin crdgen
+
+images: ## the images as OCI archives, without a container engine
+	@e2e/images/images build
+
+down: ## stop the embedded cluster and remove every trace of it but the cache
+	@e2e/cluster/cluster down
