@@ -22,6 +22,7 @@ fn prometheus_scrapes_decisions_and_the_policys_own_counters_and_promtool_finds_
     for number in 1..=6 {
         assert_eq!(agent.call("list_datastores", &json!({})).passed(), number <= 4);
     }
+    assert_eq!(agent.list(), ["list_datastores"]);
     assert_eq!(agent.call("delete_image_set", &json!({"image_set_id": "i-0001"})).code(), "default_deny");
     assert_eq!(agent.call("a_name_that_the_attacker_chose", &json!({})).code(), "default_deny");
     assert_eq!(pod.executions(), [("list_datastores".to_owned(), 4)].into());
@@ -35,7 +36,8 @@ fn prometheus_scrapes_decisions_and_the_policys_own_counters_and_promtool_finds_
             4.0,
         ),
         (format!("mcp_policy_decisions_total{{{labels},tool=\"list_datastores\",code=\"limit_exceeded\"}}"), 2.0),
-        (format!("mcp_policy_decisions_total{{{labels},tool=\"other\",code=\"default_deny\"}}"), 2.0),
+        (format!("mcp_policy_decisions_total{{{labels},tool=\"delete_image_set\",code=\"default_deny\"}}"), 1.0),
+        (format!("mcp_policy_decisions_total{{{labels},tool=\"other\",code=\"default_deny\"}}"), 1.0),
         (format!("mcp_policy_limit_refusals_total{{{labels},counter=\"lists\"}}"), 2.0),
         (format!("mcp_policy_limit_max{{{labels},counter=\"lists\"}}"), 4.0),
         (format!("mcp_policy_limit_used_ratio{{{labels},counter=\"lists\"}}"), 1.0),
@@ -55,6 +57,8 @@ fn the_operators_metrics_are_scraped_and_promtool_finds_no_fault() {
     until_true("both replicas are scraped", || scraped("count(mcp_policy_operator_build_info)") >= Some(2.0));
     sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, default: deny");
     sandbox.imaging();
+    sandbox.until_programmed("imaging");
+    sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, default: allow");
     sandbox.until_programmed("imaging");
     until_true("a propagation was measured", || scraped("mcp_policy_operator_propagation_seconds_count") >= Some(1.0));
     until_true("an injection was measured", || scraped("mcp_policy_operator_admission_duration_seconds_count") >= Some(1.0));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::Api;
 use kube::runtime::watcher::Event;
@@ -18,6 +19,7 @@ use crate::distribute::Hub;
 use crate::metrics::{Metrics, Watched};
 use crate::pod::{Pod, WatchedPod};
 use crate::select::Snapshots;
+use crate::tally::Tally;
 use crate::watch::{Selection, Trouble};
 use crate::world::{PodKey, PolicyKey, World};
 
@@ -32,6 +34,8 @@ pub struct Controller {
     pub world: Arc<World>,
     /// What sidecars get.
     pub hub: Arc<Hub>,
+    /// What sidecars said.
+    pub tally: Arc<Tally>,
     /// Told after each change.
     pub changed: watch::Sender<()>,
     /// Where failures are counted.
@@ -193,5 +197,7 @@ impl Controller {
         let injected = pods.values().filter(|pod| pod.is_injected);
         let of_pods: Vec<_> = injected.map(|pod| (pod, snapshots.of(&pod.namespace, &pod.labels))).collect();
         self.hub.publish(of_pods.iter().map(|(pod, snapshot)| (*pod, snapshot.as_ref())), since);
+        let present: HashSet<&str> = of_pods.iter().map(|(pod, _)| pod.uid.as_str()).collect();
+        self.tally.retain(|pod| present.contains(pod), Timestamp::now().as_millisecond());
     }
 }

@@ -84,7 +84,7 @@ pub struct AcceptedRevision {
 }
 
 fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+    schemars::json_schema!({ "type": "object", KEEP_UNKNOWN: true })
 }
 
 impl McpPolicy {
@@ -187,6 +187,8 @@ fn spec_schema() -> Value {
         "description",
         json!("Which pods to govern, what runs in them, and the policy document: all from `version` down."),
     );
+    // The spec is put together from its parts, and so says nothing of fields that none of them knows.
+    overlay(&mut spec, "", KEEP_UNKNOWN, json!(true));
     overlay(&mut spec, "/properties/selector/properties/matchLabels/additionalProperties", "maxLength", json!(63));
     overlay(&mut spec, "/properties/server/properties/path", "pattern", json!("^/[^?#]*$"));
     // CEL says what a schema cannot. `self` is the value at the place of the rule. Each list or map that a rule walks is
@@ -235,6 +237,7 @@ fn status_schema() -> Value {
 }
 
 const RULES: &str = "x-kubernetes-validations";
+const KEEP_UNKNOWN: &str = "x-kubernetes-preserve-unknown-fields";
 
 /// Sets a keyword of the schema at the pointer. A place that is no longer there shows as a difference in the golden file.
 fn overlay(schema: &mut Value, pointer: &str, keyword: &str, value: Value) {
@@ -263,8 +266,10 @@ fn make_structural(schema: &mut Map<String, Value>) {
         schema.remove(keyword);
     }
     if schema.get("additionalProperties") == Some(&Value::Bool(false)) {
-        // The API server refuses or prunes fields that the schema does not name.
+        // The API server would drop, in silence, what a client without strict validation sends, and a typing error in `limits`
+        // would take the limit away. Kept, the admission policy `mcp-policy-fields` refuses it by name, and so does the operator.
         schema.remove("additionalProperties");
+        schema.insert(KEEP_UNKNOWN.to_owned(), Value::Bool(true));
     }
     if schema.get("format").and_then(Value::as_str).is_some_and(|format| format.starts_with("uint")) {
         schema.remove("format");
@@ -350,12 +355,41 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_defaulted_or_nullable_or_open() {
+    fn nothing_is_defaulted_or_nullable_and_no_unknown_field_is_dropped() {
         walk("spec", &spec(), &mut |path, schema| {
-            for keyword in ["default", "nullable", "oneOf", "allOf", "$ref", "x-kubernetes-preserve-unknown-fields"] {
+            for keyword in ["default", "nullable", "oneOf", "allOf", "$ref"] {
                 assert!(!schema.contains_key(keyword), "{path} has {keyword}");
             }
+            assert_eq!(schema.contains_key(KEEP_UNKNOWN), schema.contains_key("properties"), "{path}");
         });
+    }
+
+    /// What the definition keeps, the admission policy must refuse: its lists of fields are those of the schema.
+    #[test]
+    fn the_admission_policy_of_fields_knows_every_field() {
+        let admission_policy = include_str!("../../charts/mcp-policy-crds/templates/fields.yaml");
+        let listed = |variable: &str| -> Vec<String> {
+            let (_, rest) = admission_policy.split_once(&format!("- name: {variable}\n      expression: \"")).expect(variable);
+            let (list, _) = rest.split_once('"').expect(variable);
+            serde_json::from_str(&list.replace('\'', "\"")).expect(variable)
+        };
+        let rule = "/properties/tools/additionalProperties";
+        let places = [
+            ("specFields", String::new()),
+            ("selectorFields", "/properties/selector".to_owned()),
+            ("requirementFields", "/properties/selector/properties/matchExpressions/items".to_owned()),
+            ("serverFields", "/properties/server".to_owned()),
+            ("ruleFields", rule.to_owned()),
+            ("limitFields", format!("{rule}/properties/limits/items")),
+            ("rateLimitFields", format!("{rule}/properties/rateLimit")),
+        ];
+        for (variable, place) in places {
+            let mut listed = listed(variable);
+            listed.sort();
+            let mut fields: Vec<_> = spec().pointer(&place).unwrap()["properties"].as_object().unwrap().keys().cloned().collect();
+            fields.sort();
+            assert_eq!(listed, fields, "{variable}");
+        }
     }
 
     #[test]

@@ -10,14 +10,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, StatusCode, header};
+use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
@@ -37,6 +38,9 @@ use crate::tally::{Tally, TallyMessage};
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// So that sidecars spread again over the replicas that there are, and each token is looked at again.
 const STREAM_LIFE: Duration = Duration::from_hours(1);
+
+/// A digest and the errors of a document that does not compile.
+const MAX_REPORT: usize = 64 * 1024;
 
 /// The feeds of all governed pods.
 #[derive(Debug, Default)]
@@ -150,7 +154,7 @@ pub struct Distributor {
 pub fn router(distributor: Arc<Distributor>) -> Router {
     Router::new()
         .route("/v1/watch", get(watch_feed))
-        .route("/v1/report", post(report))
+        .route("/v1/report", post(report).layer(DefaultBodyLimit::max(MAX_REPORT)))
         .route("/v1/tally", get(watch_tally))
         .with_state(distributor)
 }
@@ -196,30 +200,27 @@ impl Distributor {
 /// Counts a stream for as long as it lives.
 struct OpenStream {
     distributor: Arc<Distributor>,
-    pod: String,
 }
 
 impl OpenStream {
-    fn new(distributor: Arc<Distributor>, pod: String) -> Self {
+    fn new(distributor: Arc<Distributor>) -> Self {
         distributor.metrics.streams.inc();
-        distributor.tally.opened(&pod);
-        Self { distributor, pod }
+        Self { distributor }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.distributor.metrics.streams.dec();
-        self.distributor.tally.closed(&self.pod);
     }
 }
 
 async fn watch_feed(State(distributor): State<Arc<Distributor>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let (pod, mut feed) = distributor.feed(&headers).await?;
+    let (_, mut feed) = distributor.feed(&headers).await?;
     // What is there now is the first line.
     feed.mark_changed();
     let stop = distributor.stop.clone();
-    let open = OpenStream::new(distributor, pod.uid);
+    let open = OpenStream::new(distributor);
     Ok(ndjson(FeedStream { feed, beat: heartbeat(), end: Instant::now() + STREAM_LIFE, stop, _open: open }, FeedStream::next))
 }
 
@@ -251,21 +252,15 @@ impl FeedStream {
     }
 }
 
-async fn report(
-    State(distributor): State<Arc<Distributor>>,
-    headers: HeaderMap,
-    Json(report): Json<Report>,
-) -> Result<StatusCode, Refusal> {
+async fn report(State(distributor): State<Arc<Distributor>>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Refusal> {
     let (pod, _) = distributor.feed(&headers).await?;
+    let report: Report = serde_json::from_slice(&body).map_err(|_| Refusal(StatusCode::BAD_REQUEST, "the body is no report"))?;
     let metrics = &distributor.metrics;
-    // The Service sends each connection to any replica. Only the one that sent the snapshot can tell a fresh answer from an old
-    // one, so the sidecar tries until it meets that one.
-    if !distributor.tally.reported(&pod.uid, report.clone()) {
-        return Err(Refusal(StatusCode::MISDIRECTED_REQUEST, "the watch stream of this pod is with another replica"));
-    }
     let result = match report.result {
         ReportResult::Ack => {
-            if let Some(time) = distributor.hub.answered(&pod.uid, &report.sha256) {
+            // Another replica may have had the first answer. Who connects anew answers again.
+            let is_known = distributor.tally.of(&pod.uid).is_some_and(|said| said.enforces.as_ref() == Some(&report.sha256));
+            if let Some(time) = distributor.hub.answered(&pod.uid, &report.sha256).filter(|_| !is_known) {
                 metrics.propagation.observe(time.as_secs_f64());
             }
             Answer::Ack
@@ -276,6 +271,7 @@ async fn report(
         }
     };
     metrics.reports.get_or_create(&ReportLabels { result }).inc();
+    distributor.tally.reported(&pod.uid, report, Timestamp::now().as_millisecond());
     Ok(StatusCode::NO_CONTENT)
 }
 

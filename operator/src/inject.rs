@@ -225,7 +225,8 @@ fn add_volume(pod: &Value, operations: &mut Vec<PatchOperation>) {
         None => operations.push(add(["spec", "volumes", "-"], ours)),
         Some(i) if present[i] == ours => {}
         Some(i) => {
-            operations.push(PatchOperation::Replace(ReplaceOperation { path: pointer(["spec", "volumes", &i.to_string()]), value: ours }))
+            let path = pointer(["spec", "volumes", &i.to_string()]);
+            operations.push(PatchOperation::Replace(ReplaceOperation { path, value: ours }));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What only the leading replica does for policies: writes their statuses, and events where somebody has to act.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,7 +11,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType, Recorder};
 use serde_json::json;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::accept::{Judged, Verdict};
@@ -21,7 +21,7 @@ use crate::metrics::{Metrics, PodState, Step};
 use crate::names::OPERATOR;
 use crate::pod::Pod;
 use crate::status::{ACCEPTED, Coverage, status};
-use crate::tally::Heard;
+use crate::tally::Tally;
 use crate::world::{PolicyKey, World};
 
 /// No policy's status is written more often.
@@ -31,6 +31,8 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// Failed writes are tried again after this time even if nothing changes.
 const RETRY: Duration = Duration::from_secs(10);
 const REQUEST: Duration = Duration::from_secs(5);
+/// The API server takes no longer note of an event.
+const MAX_NOTE_BYTES: usize = 1024;
 /// Statuses written at one time.
 const CONCURRENT: usize = 8;
 
@@ -43,9 +45,7 @@ pub struct Leader {
     /// What each pod should enforce.
     pub hub: Arc<Hub>,
     /// What sidecars say that they enforce.
-    pub heard: Arc<Mutex<Heard>>,
-    /// Told when that changes.
-    pub heard_more: Arc<Notify>,
+    pub tally: Arc<Tally>,
     /// Told when policies or pods change.
     pub changed: watch::Receiver<()>,
     /// Publishes events.
@@ -65,6 +65,7 @@ impl Leader {
     /// Runs until its future is dropped.
     pub async fn run(mut self) {
         let start = Instant::now();
+        let mut said = self.tally.changes();
         let mut complained = HashSet::new();
         loop {
             if self.world.is_complete() && self.hub.is_filled() {
@@ -73,10 +74,16 @@ impl Leader {
                 self.complain(&view, &mut complained).await;
             }
             sleep(PAUSE).await;
+            // What was said since is seen in the next turn.
+            let before = std::mem::replace(&mut said, self.tally.changes());
+            if !before.is_empty() {
+                continue;
+            }
             tokio::select! {
                 // An error says that the controller has ended, and with it the process.
                 _ = self.changed.changed() => {}
-                () = self.heard_more.notified() => {}
+                // An error says that much was said at once.
+                _ = said.recv() => {}
                 () = sleep(RETRY) => {}
             }
         }
@@ -84,15 +91,15 @@ impl Leader {
 
     fn view(&self) -> View {
         let digests = self.hub.digests();
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         let policies = self.world.policies();
         let mut coverages: HashMap<(&str, &str), Coverage> = HashMap::new();
         let mut uncovered = Vec::new();
         let mut totals = Coverage::default();
         for pod in self.world.pods().values().filter(|pod| !pod.is_terminating) {
             let digest = digests.get(&pod.uid).map(AsRef::as_ref);
-            let enforces = digest.is_some_and(|digest| heard.enforces(&pod.uid, digest));
-            let refusal = digest.and_then(|digest| heard.refusal(&pod.uid, digest));
+            let said = self.tally.of(&pod.uid).zip(digest);
+            let enforces = said.as_ref().is_some_and(|(said, digest)| said.enforces.as_deref() == Some(*digest));
+            let refused = said.as_ref().and_then(|(said, digest)| said.refused.as_ref().filter(|(refused, _)| refused == digest));
             let mut governing = policies.governing(&pod.namespace, &pod.labels).peekable();
             let Some(first) = governing.peek() else { continue };
             totals.selected += 1;
@@ -107,10 +114,10 @@ impl Leader {
                 coverage.injected += u32::from(pod.is_injected);
                 // What a sidecar enforces of a policy that is not accepted is an earlier generation.
                 coverage.enforcing += u32::from(pod.is_injected && enforces && policy.is_accepted());
-                if let Some(error) = refusal
+                if let Some((_, error)) = refused
                     && coverage.refused.as_ref().is_none_or(|(name, _)| *name > pod.name)
                 {
-                    coverage.refused = Some((pod.name.clone(), error.to_owned()));
+                    coverage.refused = Some((pod.name.clone(), error.clone()));
                 }
             }
         }
@@ -176,7 +183,7 @@ impl Leader {
                 uid: Some(policy.uid.clone()),
                 ..ObjectReference::default()
             };
-            self.publish(&about, "Invalid", "Validate", errors.clone()).await;
+            self.publish(&about, "Invalid", "Validate", errors).await;
         }
     }
 
@@ -199,13 +206,12 @@ impl Leader {
                 uid: Some(pod.uid.clone()),
                 ..ObjectReference::default()
             };
-            self.publish(&about, "NotCovered", "Inject", note).await;
+            self.publish(&about, "NotCovered", "Inject", &note).await;
         }
     }
 
-    async fn publish(&self, about: &ObjectReference, reason: &str, action: &str, note: String) {
-        // The API server takes at most 1 KiB.
-        let note: String = note.chars().take(250).collect();
+    async fn publish(&self, about: &ObjectReference, reason: &str, action: &str, note: &str) {
+        let note = note[..note.floor_char_boundary(MAX_NOTE_BYTES)].to_owned();
         let event =
             Event { type_: EventType::Warning, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
         match timeout(REQUEST, self.recorder.publish(&event, about)).await {

@@ -48,7 +48,8 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     if rustls::crypto::aws_lc_rs::default_provider().install_default().is_err() {
         anyhow::bail!("another crypto provider is installed");
     }
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("failed to start the runtime")
+    // Enough for thousands of quiet streams; a node with many cores must not cost as many threads.
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("failed to start the runtime")
 }
 
 fn usage(error: &dyn std::error::Error) -> ExitCode {

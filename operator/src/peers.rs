@@ -1,10 +1,10 @@
-//! Follows the tallies of all replicas, so that the leader's counts are whole whoever serves whom.
+//! Follows the tallies of the other replicas, so that each knows what every sidecar said, whoever it said it to.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,22 +13,20 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::Api;
 use kube::runtime::watcher::Event;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
-use tokio::time::{Instant, MissedTickBehavior, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::dial;
 use crate::metrics::{Metrics, Step, Watched};
 use crate::names::{OPERATOR, service_host};
-use crate::tally::{Heard, Tally, TallyMessage};
+use crate::tally::Tally;
 use crate::trust::Stored;
 use crate::watch::{Selection, Trouble};
 
 /// Two heartbeats missed.
 const SILENCE: Duration = Duration::from_secs(25);
 const RETRY: Duration = Duration::from_secs(2);
-/// The sidecars of a replica that is gone need this long to find another.
-const GRACE: Duration = Duration::from_secs(15);
 /// One line with the tally of many thousand pods fits.
 const MAX_LINE: usize = 16 * 1024 * 1024;
 
@@ -43,12 +41,8 @@ pub struct Peers {
     pub port: u16,
     /// File with the operator's own token.
     pub token_file: PathBuf,
-    /// This replica's tally.
+    /// Where all that is heard goes.
     pub tally: Arc<Tally>,
-    /// What all replicas said.
-    pub heard: Arc<Mutex<Heard>>,
-    /// Told when that changes.
-    pub heard_more: Arc<Notify>,
     /// The CA of the others.
     pub stored: watch::Receiver<Stored>,
     /// Where failures are counted.
@@ -64,83 +58,45 @@ impl Peers {
         let mut slices: HashMap<String, HashMap<String, IpAddr>> = HashMap::new();
         let mut listed = HashMap::new();
         let mut followed: HashMap<String, (IpAddr, AbortHandle)> = HashMap::new();
-        let mut gone: HashMap<String, Instant> = HashMap::new();
         // Dropped with this future, and all tasks with it.
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.clone().follow_own());
-        let mut ticks = tokio::time::interval(RETRY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        loop {
-            tokio::select! {
-                Some(event) = events.next() => match event {
-                    Event::Init => listed = HashMap::new(),
-                    Event::InitApply(slice) => {
-                        listed.insert(name(&slice), replicas(&slice, &self.me));
-                    }
-                    Event::InitDone => slices = std::mem::take(&mut listed),
-                    Event::Apply(slice) => {
-                        slices.insert(name(&slice), replicas(&slice, &self.me));
-                    }
-                    Event::Delete(slice) => {
-                        slices.remove(&name(&slice));
-                    }
-                },
-                _ = ticks.tick() => while tasks.try_join_next().is_some() {},
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Init => listed = HashMap::new(),
+                Event::InitApply(slice) => {
+                    listed.insert(name(&slice), replicas(&slice, &self.me));
+                }
+                Event::InitDone => slices = std::mem::take(&mut listed),
+                Event::Apply(slice) => {
+                    slices.insert(name(&slice), replicas(&slice, &self.me));
+                }
+                Event::Delete(slice) => {
+                    slices.remove(&name(&slice));
+                }
             }
             let present: HashMap<&String, IpAddr> = slices.values().flatten().map(|(name, address)| (name, *address)).collect();
             followed.retain(|name, (address, task)| {
                 let is_present = present.get(name) == Some(address);
                 if !is_present {
                     task.abort();
-                    gone.insert(name.clone(), Instant::now());
                 }
                 is_present
             });
             for (name, address) in present {
-                gone.remove(name);
                 if !followed.contains_key(name) {
                     let task = tasks.spawn(self.clone().follow(name.clone(), address));
                     followed.insert(name.clone(), (address, task));
                 }
             }
-            gone.retain(|name, since| {
-                let is_late = since.elapsed() >= GRACE;
-                if is_late {
-                    self.heard().forget(name);
-                    self.heard_more.notify_one();
-                }
-                !is_late
-            });
+            while tasks.try_join_next().is_some() {}
         }
     }
 
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self, replica: &str, message: TallyMessage) {
-        self.heard().take(replica, message);
-        self.heard_more.notify_one();
-    }
-
-    async fn follow_own(self) {
+    async fn follow(mut self, replica: String, address: IpAddr) {
+        // An error says that the process is ending.
+        let _ = self.stored.wait_for(|stored| stored.certificates().is_some()).await;
         loop {
-            let (pods, mut changes) = self.tally.subscribe();
-            self.take(&self.me, TallyMessage::Tally { pods });
-            loop {
-                match changes.recv().await {
-                    Ok(change) => self.take(&self.me, change),
-                    Err(broadcast::error::RecvError::Lagged(_)) => break,
-                    // The tally lives as long as the process.
-                    Err(broadcast::error::RecvError::Closed) => return,
-                }
-            }
-        }
-    }
-
-    async fn follow(self, replica: String, address: IpAddr) {
-        loop {
-            if let Err(error) = self.read(&replica, address).await {
+            if let Err(error) = self.read(address).await {
                 self.metrics.count_error(Step::Tally);
                 tracing::warn!(
                     replica,
@@ -153,7 +109,7 @@ impl Peers {
     }
 
     /// Reads the tally of a replica until the stream ends.
-    async fn read(&self, replica: &str, address: IpAddr) -> Result<(), FollowError> {
+    async fn read(&self, address: IpAddr) -> Result<(), FollowError> {
         let bundle = self.stored.borrow().certificates().map(|certificates| certificates.bundle()).ok_or(FollowError::NoCertificates)?;
         // Read each time: the kubelet renews it. A small file in memory: reading it blocks nobody.
         let token = std::fs::read_to_string(&self.token_file).map_err(FollowError::Token)?;
@@ -168,7 +124,7 @@ impl Peers {
             buffer.extend_from_slice(&data);
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
-                self.take(replica, serde_json::from_slice(&line)?);
+                self.tally.heard(serde_json::from_slice(&line)?);
             }
             if buffer.len() > MAX_LINE {
                 return Err(FollowError::TooLong);
@@ -205,8 +161,8 @@ fn name(slice: &EndpointSlice) -> String {
 
 /// The other replicas of a slice that serve, by pod.
 fn replicas(slice: &EndpointSlice, me: &str) -> HashMap<String, IpAddr> {
-    let serving =
-        slice.endpoints.iter().filter(|endpoint| endpoint.conditions.as_ref().is_none_or(|conditions| conditions.ready != Some(false)));
+    let is_serving = |conditions: &k8s_openapi::api::discovery::v1::EndpointConditions| conditions.serving != Some(false);
+    let serving = slice.endpoints.iter().filter(|endpoint| endpoint.conditions.as_ref().is_none_or(is_serving));
     serving
         .filter_map(|endpoint| {
             let name = endpoint.target_ref.as_ref()?.name.clone()?;
@@ -223,7 +179,7 @@ mod tests {
 
     #[test]
     fn the_other_replicas_that_serve_are_followed() {
-        let endpoint = |pod: &str, address: &str, ready: Option<bool>| json!({ "addresses": [address], "conditions": { "ready": ready }, "targetRef": { "kind": "Pod", "name": pod } });
+        let endpoint = |pod: &str, address: &str, serving: Option<bool>| json!({ "addresses": [address], "conditions": { "serving": serving }, "targetRef": { "kind": "Pod", "name": pod } });
         let slice = json!({
             "addressType": "IPv4",
             "metadata": {},

@@ -1,6 +1,6 @@
 //! The whole operator: builds the parts, starts them, and ends them in order.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
@@ -8,9 +8,9 @@ use kube::Client;
 use kube::api::Api;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::Config;
@@ -22,7 +22,7 @@ use crate::metrics::{Metrics, PodState};
 use crate::names::OPERATOR;
 use crate::peers::Peers;
 use crate::review::Reviewer;
-use crate::tally::{Heard, Tally};
+use crate::tally::Tally;
 use crate::tls::Served;
 use crate::trust::{Keeper, Stored};
 use crate::watch::Trouble;
@@ -32,7 +32,6 @@ use crate::{admin, distribute, lease, server, tls, trust, webhook};
 
 /// After SIGTERM: so long, requests still come, since endpoints take a moment to propagate.
 const LAME: Duration = Duration::from_secs(3);
-const SWEEP: Duration = Duration::from_secs(5);
 
 /// Runs the operator until SIGTERM or SIGINT. An error says that it cannot go on, and a new process should try.
 pub async fn run(config: Config) -> Result<(), RunError> {
@@ -43,8 +42,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let metrics = Metrics::default();
     let (world, hub, tally, served) = (Arc::<World>::default(), Arc::<Hub>::default(), Arc::<Tally>::default(), Arc::<Served>::default());
     let (policy_trouble, pod_trouble) = (Trouble::default(), Trouble::default());
-    let (changed, changes) = watch::channel(());
-    let (store, stored) = watch::channel(Stored::default());
+    let (changed, world_changes) = watch::channel(());
+    let (secret, stored) = watch::channel(Stored::default());
     let (leads_sender, leads) = watch::channel(false);
     let (draining, stop, resign) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
 
@@ -52,22 +51,32 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let controller = Controller {
         world: Arc::clone(&world),
         hub: Arc::clone(&hub),
+        tally: Arc::clone(&tally),
         changed,
         metrics: metrics.clone(),
         policy_trouble: policy_trouble.clone(),
         pod_trouble: pod_trouble.clone(),
     };
     essential.spawn(named("controller", controller.run(client.clone())));
-    let follow = trust::follow(client.clone(), config.namespace.clone(), Arc::clone(&served), store, metrics.clone());
+    let follow = trust::follow(client.clone(), config.namespace.clone(), Arc::clone(&served), secret, metrics.clone());
     essential.spawn(named("certificates", follow));
-    essential.spawn(named("tally", sweep(Arc::clone(&tally))));
+    let peers = Peers {
+        namespace: config.namespace.clone(),
+        me: config.pod_name.clone(),
+        port: config.https_port,
+        token_file: config.token_file.clone(),
+        tally: Arc::clone(&tally),
+        stored: stored.clone(),
+        metrics: metrics.clone(),
+    };
+    essential.spawn(named("peers", peers.run(client.clone())));
     let leadership = Leadership {
         config: config.clone(),
         client: client.clone(),
         world: Arc::clone(&world),
         hub: Arc::clone(&hub),
         tally: Arc::clone(&tally),
-        changes,
+        changes: world_changes,
         stored,
         metrics: metrics.clone(),
     };
@@ -138,15 +147,6 @@ fn terminated() -> Result<impl Future<Output = ()>, RunError> {
     })
 }
 
-async fn sweep(tally: Arc<Tally>) {
-    let mut ticks = tokio::time::interval(SWEEP);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    loop {
-        ticks.tick().await;
-        tally.sweep();
-    }
-}
-
 /// What is done only while this replica leads.
 struct Leadership {
     config: Config,
@@ -179,15 +179,12 @@ impl Leadership {
     }
 
     async fn lead(&self) {
-        let heard = Arc::<Mutex<Heard>>::default();
-        let heard_more = Arc::new(Notify::new());
         let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(self.config.pod_name.clone()) };
         let leader = Leader {
             client: self.client.clone(),
             world: Arc::clone(&self.world),
             hub: Arc::clone(&self.hub),
-            heard: Arc::clone(&heard),
-            heard_more: Arc::clone(&heard_more),
+            tally: Arc::clone(&self.tally),
             changed: self.changes.clone(),
             recorder: Recorder::new(self.client.clone(), reporter),
             metrics: self.metrics.clone(),
@@ -200,17 +197,6 @@ impl Leadership {
             stored: self.stored.clone(),
             metrics: self.metrics.clone(),
         };
-        let peers = Peers {
-            namespace: self.config.namespace.clone(),
-            me: self.config.pod_name.clone(),
-            port: self.config.https_port,
-            token_file: self.config.token_file.clone(),
-            tally: Arc::clone(&self.tally),
-            heard,
-            heard_more,
-            stored: self.stored.clone(),
-            metrics: self.metrics.clone(),
-        };
-        tokio::join!(leader.run(), keeper.run(), peers.run(self.client.clone()));
+        tokio::join!(leader.run(), keeper.run());
     }
 }

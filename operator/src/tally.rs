@@ -1,12 +1,13 @@
-//! What sidecars say that they enforce: the tally of one replica, and the union of all replicas' that the leader counts.
+//! What sidecars say that they enforce.
+//!
+//! A sidecar's stream and its reports may reach different replicas, and any replica may go. So each replica follows the tallies of
+//! the others and keeps all that it hears: of two words of one sidecar the later counts. Whoever leads finds the whole in its own.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
-use tokio::time::Instant;
 
 use mcp_policy::snapshot::{Report, ReportResult};
 
@@ -14,6 +15,8 @@ use mcp_policy::snapshot::{Report, ReportResult};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Said {
+    /// When it said so, in milliseconds since the epoch, or later: always more than of what it said before.
+    pub at: i64,
     /// Digest of the snapshot that it enforces. None while it has said of none that it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforces: Option<String>,
@@ -31,12 +34,12 @@ pub enum TallyMessage {
         /// What each sidecar said.
         pods: HashMap<String, Said>,
     },
-    /// One entry is new or changed, or (none) gone.
+    /// A sidecar said something new.
     Change {
-        /// Uid of the pod.
+        /// Uid of its pod.
         pod: String,
-        /// What its sidecar said.
-        said: Option<Said>,
+        /// What it said.
+        said: Said,
     },
     /// Sent every 10 seconds, so that a dead stream is noticed.
     Heartbeat,
@@ -44,23 +47,16 @@ pub enum TallyMessage {
 
 /// Room for a change of every governed pod of a big cluster at once. Who lags behind reads the whole tally anew.
 const CHANGES: usize = 8192;
-/// A sidecar that comes back within this time was never gone: streams end each hour, and replicas restart.
-const GRACE: Duration = Duration::from_secs(15);
+/// Another replica may hear of a pod before this one knows it: what is as new as this is kept.
+const KEPT_MILLISECONDS: i64 = 60_000;
 /// The reason of a refusal goes into a condition.
 const MAX_ERROR_CHARACTERS: usize = 256;
 
-/// The tally of this replica.
+/// All that was said, to this replica and to the others.
 #[derive(Debug)]
 pub struct Tally {
-    pods: Mutex<HashMap<String, Entry>>,
+    pods: Mutex<HashMap<String, Said>>,
     changes: broadcast::Sender<TallyMessage>,
-}
-
-#[derive(Debug, Default)]
-struct Entry {
-    said: Option<Said>,
-    streams: usize,
-    gone_since: Option<Instant>,
 }
 
 impl Default for Tally {
@@ -70,122 +66,73 @@ impl Default for Tally {
 }
 
 impl Tally {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Said>> {
         // No code that holds the lock can panic halfway through a change.
         self.pods.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A sidecar opened a stream.
-    pub fn opened(&self, pod: &str) {
+    /// A sidecar answered to a snapshot, here and now (milliseconds since the epoch).
+    pub fn reported(&self, pod: &str, report: Report, now: i64) {
         let mut pods = self.lock();
-        let entry = pods.entry(pod.to_owned()).or_default();
-        entry.streams += 1;
-        entry.gone_since = None;
-    }
-
-    /// A stream of a sidecar ended.
-    pub fn closed(&self, pod: &str) {
-        if let Some(entry) = self.lock().get_mut(pod) {
-            entry.streams = entry.streams.saturating_sub(1);
-            if entry.streams == 0 {
-                entry.gone_since = Some(Instant::now());
-            }
-        }
-    }
-
-    /// A sidecar answered to a snapshot. False, and nothing is kept, if it holds no stream here: then another replica sent the
-    /// snapshot, and counts.
-    pub fn reported(&self, pod: &str, report: Report) -> bool {
-        let mut pods = self.lock();
-        let Some(entry) = pods.get_mut(pod) else { return false };
-        let before = entry.said.take();
+        let before = pods.get(pod);
+        // Clocks of replicas differ; what comes after something known must count as later.
+        let at = before.map_or(now, |before| now.max(before.at + 1));
         let said = match report.result {
-            ReportResult::Ack => Said { enforces: Some(report.sha256), refused: None },
+            ReportResult::Ack => Said { at, enforces: Some(report.sha256), refused: None },
             ReportResult::Nack => {
                 let error = report.error.unwrap_or_default().chars().take(MAX_ERROR_CHARACTERS).collect();
-                Said { enforces: before.as_ref().and_then(|before| before.enforces.clone()), refused: Some((report.sha256, error)) }
+                Said { at, enforces: before.and_then(|before| before.enforces.clone()), refused: Some((report.sha256, error)) }
             }
         };
-        let is_new = before.as_ref() != Some(&said);
-        entry.said = Some(said.clone());
-        if is_new {
-            self.tell(TallyMessage::Change { pod: pod.to_owned(), said: Some(said) });
-        }
-        true
+        self.keep(&mut pods, pod.to_owned(), said);
     }
 
-    /// Forgets the sidecars that have been gone for longer than a reconnect takes.
-    pub fn sweep(&self) {
+    /// Another replica told something.
+    pub fn heard(&self, message: TallyMessage) {
         let mut pods = self.lock();
-        let gone: Vec<_> = pods.extract_if(|_, entry| entry.gone_since.is_some_and(|since| since.elapsed() >= GRACE)).collect();
-        for (pod, _) in gone {
-            self.tell(TallyMessage::Change { pod, said: None });
+        match message {
+            TallyMessage::Tally { pods: told } => told.into_iter().for_each(|(pod, said)| self.keep(&mut pods, pod, said)),
+            TallyMessage::Change { pod, said } => self.keep(&mut pods, pod, said),
+            TallyMessage::Heartbeat => {}
         }
+    }
+
+    /// Keeps it if it is later than what is known, and then passes it on: so it goes round once.
+    fn keep(&self, pods: &mut HashMap<String, Said>, pod: String, said: Said) {
+        if pods.get(&pod).is_none_or(|known| known.at < said.at) {
+            pods.insert(pod.clone(), said.clone());
+            // An error says that nobody listens.
+            let _ = self.changes.send(TallyMessage::Change { pod, said });
+        }
+    }
+
+    /// Forgets pods that are not there any more.
+    pub fn retain(&self, is_there: impl Fn(&str) -> bool, now: i64) {
+        self.lock().retain(|pod, said| is_there(pod) || said.at > now - KEPT_MILLISECONDS);
     }
 
     /// The whole tally, and what changes from then on.
     pub fn subscribe(&self) -> (HashMap<String, Said>, broadcast::Receiver<TallyMessage>) {
         let pods = self.lock();
-        let whole = pods.iter().filter_map(|(pod, entry)| Some((pod.clone(), entry.said.clone()?))).collect();
-        (whole, self.changes.subscribe())
+        (pods.clone(), self.changes.subscribe())
     }
 
-    /// Called with the lock held, so that nobody who subscribes misses a change or sees it twice.
-    fn tell(&self, message: TallyMessage) {
-        // An error says that nobody listens.
-        let _ = self.changes.send(message);
-    }
-}
-
-/// What all replicas' sidecars say, as the leader has heard it.
-#[derive(Clone, Debug, Default)]
-pub struct Heard {
-    by_replica: HashMap<String, HashMap<String, Said>>,
-}
-
-impl Heard {
-    /// Takes a line of a replica's tally.
-    pub fn take(&mut self, replica: &str, message: TallyMessage) {
-        match message {
-            TallyMessage::Tally { pods } => {
-                self.by_replica.insert(replica.to_owned(), pods);
-            }
-            TallyMessage::Change { pod, said } => {
-                let pods = self.by_replica.entry(replica.to_owned()).or_default();
-                match said {
-                    Some(said) => pods.insert(pod, said),
-                    None => pods.remove(&pod),
-                };
-            }
-            TallyMessage::Heartbeat => {}
-        }
+    /// What changes from now on.
+    pub fn changes(&self) -> broadcast::Receiver<TallyMessage> {
+        self.changes.subscribe()
     }
 
-    /// Forgets a replica.
-    pub fn forget(&mut self, replica: &str) {
-        self.by_replica.remove(replica);
-    }
-
-    /// Whether the pod's sidecar enforces the snapshot, by what any replica heard.
+    /// What the sidecar of a pod said last.
     #[must_use]
-    pub fn enforces(&self, pod: &str, sha256: &str) -> bool {
-        self.of(pod).any(|said| said.enforces.as_deref() == Some(sha256))
-    }
-
-    /// Why the pod's sidecar refused the snapshot, if it did.
-    #[must_use]
-    pub fn refusal(&self, pod: &str, sha256: &str) -> Option<&str> {
-        self.of(pod).filter_map(|said| said.refused.as_ref()).find(|(digest, _)| digest == sha256).map(|(_, error)| error.as_str())
-    }
-
-    fn of(&self, pod: &str) -> impl Iterator<Item = &Said> {
-        self.by_replica.values().filter_map(move |pods| pods.get(pod))
+    pub fn of(&self, pod: &str) -> Option<Said> {
+        self.lock().get(pod).cloned()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn ack(sha256: &str) -> Report {
         Report { sha256: sha256.to_owned(), result: ReportResult::Ack, error: None }
@@ -195,73 +142,83 @@ mod tests {
         Report { sha256: sha256.to_owned(), result: ReportResult::Nack, error: Some(error.to_owned()) }
     }
 
-    /// What a leader that followed the tally from the start knows.
-    fn heard(tally: &Tally, (whole, mut changes): (HashMap<String, Said>, broadcast::Receiver<TallyMessage>)) -> Heard {
-        let mut heard = Heard::default();
-        heard.take("r", TallyMessage::Tally { pods: whole });
-        while let Ok(change) = changes.try_recv() {
-            heard.take("r", change);
-        }
-        assert_eq!(heard.by_replica["r"], tally.subscribe().0, "following the changes gives the whole");
-        heard
+    #[test]
+    fn a_nack_keeps_what_was_in_force() {
+        let tally = Tally::default();
+        tally.reported("p", ack("one"), 5);
+        tally.reported("p", nack("two", "unknown version"), 6);
+        let refused = Some(("two".to_owned(), "unknown version".to_owned()));
+        assert_eq!(tally.of("p"), Some(Said { at: 6, enforces: Some("one".to_owned()), refused }));
+        tally.reported("p", ack("two"), 7);
+        assert_eq!(tally.of("p"), Some(Said { at: 7, enforces: Some("two".to_owned()), refused: None }));
     }
 
     #[test]
-    fn an_ack_is_heard_and_a_nack_keeps_what_was_in_force() {
+    fn what_comes_after_counts_even_if_this_clock_is_behind() {
         let tally = Tally::default();
-        let from_start = tally.subscribe();
-        tally.opened("p");
-        assert!(tally.reported("p", ack("one")));
-        tally.reported("p", nack("two", "unknown version"));
-        let heard = heard(&tally, from_start);
-        assert!(heard.enforces("p", "one") && !heard.enforces("p", "two"));
-        assert_eq!(heard.refusal("p", "two"), Some("unknown version"));
-        assert_eq!(heard.refusal("p", "one"), None);
+        let ahead = Said { at: 1_000_000, enforces: Some("old".to_owned()), refused: None };
+        tally.heard(TallyMessage::Change { pod: "p".to_owned(), said: ahead });
+        tally.reported("p", ack("new"), 5);
+        assert_eq!(tally.of("p").unwrap().enforces.as_deref(), Some("new"));
     }
 
     #[test]
-    fn a_report_without_a_stream_is_not_kept() {
+    fn a_pod_that_is_gone_is_forgotten_but_not_one_that_is_only_not_known_yet() {
         let tally = Tally::default();
-        assert!(!tally.reported("p", ack("one")));
-        assert!(tally.subscribe().0.is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_sidecar_is_forgotten_only_after_the_time_of_a_reconnect() {
-        let tally = Tally::default();
-        let from_start = tally.subscribe();
-        tally.opened("p");
-        tally.reported("p", ack("one"));
-        tally.closed("p");
-        tally.opened("p");
-        tokio::time::advance(GRACE * 2).await;
-        tally.sweep();
-        assert_eq!(tally.subscribe().0.len(), 1, "it came back");
-        tally.closed("p");
-        tokio::time::advance(GRACE / 2).await;
-        tally.sweep();
-        assert_eq!(tally.subscribe().0.len(), 1);
-        tokio::time::advance(GRACE / 2).await;
-        tally.sweep();
-        assert!(!heard(&tally, from_start).enforces("p", "one"));
-    }
-
-    #[test]
-    fn the_union_is_over_all_replicas_and_a_replica_can_go() {
-        let said = |sha256: &str| Some(Said { enforces: Some(sha256.to_owned()), refused: None });
-        let mut heard = Heard::default();
-        heard.take("a", TallyMessage::Change { pod: "p".to_owned(), said: said("old") });
-        heard.take("b", TallyMessage::Change { pod: "p".to_owned(), said: said("new") });
-        assert!(heard.enforces("p", "new"));
-        heard.forget("b");
-        assert!(!heard.enforces("p", "new"));
+        tally.reported("old", ack("x"), 0);
+        tally.reported("here", ack("x"), 0);
+        tally.reported("new", ack("x"), KEPT_MILLISECONDS);
+        tally.retain(|pod| pod == "here", KEPT_MILLISECONDS + 1);
+        assert_eq!((tally.of("old"), tally.of("here").is_some(), tally.of("new").is_some()), (None, true, true));
     }
 
     #[test]
     fn a_long_reason_is_cut() {
         let tally = Tally::default();
-        tally.opened("p");
-        tally.reported("p", nack("one", &"x".repeat(10_000)));
-        assert_eq!(tally.subscribe().0["p"].refused.as_ref().unwrap().1.len(), MAX_ERROR_CHARACTERS);
+        tally.reported("p", nack("one", &"x".repeat(10_000)), 0);
+        assert_eq!(tally.of("p").unwrap().refused.unwrap().1.len(), MAX_ERROR_CHARACTERS);
+    }
+
+    /// Passes on what each tally has to tell until nobody has anything new. Returns how many messages that took.
+    fn gossip(tallies: &[Tally], changes: &mut [broadcast::Receiver<TallyMessage>]) -> usize {
+        let mut messages = 0;
+        loop {
+            let before = messages;
+            for (i, changes) in changes.iter_mut().enumerate() {
+                while let Ok(change) = changes.try_recv() {
+                    messages += 1;
+                    tallies.iter().enumerate().filter(|(j, _)| *j != i).for_each(|(_, tally)| tally.heard(change.clone()));
+                }
+            }
+            if messages == before {
+                return messages;
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn replicas_come_to_agree_on_the_last_word_and_then_fall_silent(
+            words in prop::collection::vec((0..3usize, "[pq]", "[a-d]", any::<bool>(), -5..5i64), 1..20),
+        ) {
+            let tallies = [Tally::default(), Tally::default(), Tally::default()];
+            let mut changes: Vec<_> = tallies.iter().map(Tally::changes).collect();
+            let mut last = HashMap::new();
+            for (i, (replica, pod, sha256, is_ack, skew)) in words.iter().enumerate() {
+                let report = if *is_ack { ack(sha256) } else { nack(sha256, "no") };
+                tallies[*replica].reported(pod, report, i64::try_from(i).unwrap() + skew);
+                last.insert(pod.clone(), tallies[*replica].of(pod));
+                let messages = gossip(&tallies, &mut changes);
+                prop_assert!(messages <= tallies.len(), "each replica tells it once");
+            }
+            for (pod, said) in last {
+                for tally in &tallies {
+                    prop_assert_eq!(&tally.of(&pod), &said);
+                }
+            }
+            let late = Tally::default();
+            late.heard(TallyMessage::Tally { pods: tallies[0].subscribe().0 });
+            prop_assert_eq!(late.subscribe().0, tallies[0].subscribe().0);
+        }
     }
 }

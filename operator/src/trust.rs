@@ -35,6 +35,7 @@ const CERTIFICATES: &str = "certificates.json";
 const BUNDLE: &str = "ca.crt";
 /// The schedule is looked at this often, and failed writes are tried again.
 const TICK: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_millis(20);
 const REQUEST: Duration = Duration::from_secs(5);
 
 /// The Secret as it was last seen.
@@ -154,11 +155,12 @@ impl Keeper {
                 _ = self.changed.changed() => {}
                 () = sleep(TICK) => {}
             }
-            // What else is there already is taken before anything is written.
+            // What comes at once is answered at once.
+            sleep(QUIET).await;
             drain(&mut webhooks, |event| published.take_webhook(event));
             drain(&mut config_maps, |event| published.take_config_map(event));
             self.renew().await;
-            let Some(bundle) = self.stored.borrow_and_update().certificates().map(|certificates| certificates.bundle()) else { continue };
+            let Some(bundle) = self.stored.borrow().certificates().map(|certificates| certificates.bundle()) else { continue };
             if self.world.is_complete() {
                 self.changed.mark_unchanged();
                 self.configure_webhook(&mut published, &bundle).await;
@@ -168,8 +170,8 @@ impl Keeper {
     }
 
     /// Makes or renews the certificates, if it is time.
-    async fn renew(&self) {
-        let stored = self.stored.borrow().clone();
+    async fn renew(&mut self) {
+        let stored = self.stored.borrow_and_update().clone();
         let host = service_host(&self.namespace);
         let now = Timestamp::now().as_second();
         let issued = match &stored {
@@ -201,7 +203,11 @@ impl Keeper {
         }
         let api = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
         match timeout(REQUEST, api.patch(SECRET, &apply(), &Patch::Apply(&secret))).await {
-            Ok(Ok(_)) => tracing::info!("issued certificates"),
+            Ok(Ok(_)) => {
+                tracing::info!("issued certificates");
+                // Until the watch has brought them back, this replica does not know of them, and would issue them again.
+                let _ = timeout(REQUEST, self.stored.changed()).await;
+            }
             Ok(Err(error)) => self.failed(Step::Secret, &error),
             Err(error) => self.failed(Step::Secret, &error),
         }
@@ -248,12 +254,13 @@ impl Keeper {
         if !published.are_config_maps_complete {
             return;
         }
-        let mut namespaces: BTreeSet<String> = self.world.policies().namespaces().map(str::to_owned).collect();
-        namespaces.extend(self.world.pods().values().filter(|pod| pod.is_injected).map(|pod| pod.namespace.clone()));
-        for namespace in namespaces {
-            if published.config_maps.get(&namespace).is_some_and(|found| found.as_deref() == Some(bundle)) {
-                continue;
-            }
+        let missing: BTreeSet<String> = {
+            let (policies, pods) = (self.world.policies(), self.world.pods());
+            let of_sidecars = pods.values().filter(|pod| pod.is_injected).map(|pod| pod.namespace.as_str());
+            let is_missing = |namespace: &&str| published.config_maps.get(*namespace).is_none_or(|found| found.as_deref() != Some(bundle));
+            policies.namespaces().chain(of_sidecars).filter(is_missing).map(str::to_owned).collect()
+        };
+        for namespace in missing {
             let body = json!({
                 "apiVersion": "v1",
                 "kind": "ConfigMap",
@@ -291,9 +298,8 @@ impl Published {
     fn take_webhook(&mut self, event: Event<MutatingWebhookConfiguration>) {
         match event {
             Event::Apply(found) | Event::InitApply(found) => self.webhook = Some(found),
-            Event::Delete(_) => self.webhook = None,
-            // After a new listing, one that is gone is patched once more by its uid, which then fails and says so.
-            Event::Init | Event::InitDone => {}
+            Event::Delete(_) | Event::Init => self.webhook = None,
+            Event::InitDone => {}
         }
     }
 

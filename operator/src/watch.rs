@@ -1,4 +1,4 @@
-//! Watches that never end: errors are counted, told once, and followed by a new attempt after a growing pause.
+//! Watches that never end: errors are counted, told, and followed by a new attempt after a growing pause.
 
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};

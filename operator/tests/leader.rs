@@ -1,15 +1,18 @@
 //! What the leader writes, as the API server sees it.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers outside of test functions")]
+
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
 use kube::runtime::events::{Recorder, Reporter};
 use mcp_policy::Snapshot;
+use mcp_policy::snapshot::{Report, ReportResult};
 use serde_json::{Value, json};
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use mcp_policy_operator::distribute::Hub;
@@ -17,13 +20,13 @@ use mcp_policy_operator::leader::Leader;
 use mcp_policy_operator::metrics::Metrics;
 use mcp_policy_operator::pod::Pod;
 use mcp_policy_operator::select::Snapshots;
-use mcp_policy_operator::tally::{Heard, Said, TallyMessage};
+use mcp_policy_operator::tally::Tally;
 use mcp_policy_operator::world::World;
 
 struct Case {
     world: Arc<World>,
     hub: Arc<Hub>,
-    heard: Arc<Mutex<Heard>>,
+    tally: Arc<Tally>,
     changed: watch::Sender<()>,
     log: support::Log,
     metrics: Metrics,
@@ -35,7 +38,7 @@ fn lead(pods: Vec<Pod>, answer: fn(&support::Asked) -> (StatusCode, Value)) -> C
     let case = Case {
         world: Arc::default(),
         hub: Arc::default(),
-        heard: Arc::default(),
+        tally: Arc::default(),
         changed: watch::Sender::new(()),
         log,
         metrics: Metrics::default(),
@@ -49,8 +52,7 @@ fn lead(pods: Vec<Pod>, answer: fn(&support::Asked) -> (StatusCode, Value)) -> C
         client: client.clone(),
         world: Arc::clone(&case.world),
         hub: Arc::clone(&case.hub),
-        heard: Arc::clone(&case.heard),
-        heard_more: Arc::new(Notify::new()),
+        tally: Arc::clone(&case.tally),
         changed: case.changed.subscribe(),
         recorder: Recorder::new(client, Reporter { controller: "mcp-policy-operator".to_owned(), instance: None }),
         metrics: case.metrics.clone(),
@@ -79,9 +81,8 @@ impl Case {
     /// The sidecar of a pod says that it enforces what it should.
     fn enforces(&self, pod: &str) {
         let uid = format!("uid-of-{pod}");
-        let said = Said { enforces: Some(self.hub.digests()[&uid].to_string()), refused: None };
-        self.heard.lock().unwrap().take("replica", TallyMessage::Change { pod: uid, said: Some(said) });
-        self.changed.send_replace(());
+        let report = Report { sha256: self.hub.digests()[&uid].to_string(), result: ReportResult::Ack, error: None };
+        self.tally.reported(&uid, report, 0);
     }
 
     /// What was written to this place so far, oldest first.
@@ -93,7 +94,7 @@ impl Case {
 
 const STATUS: &str = "/apis/mcp-policy.dev/v1alpha1/namespaces/imaging/mcppolicies/web/status?";
 /// In paused time: the leader has done all that it had to do.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn condition<'a>(written: &'a Value, type_: &str) -> &'a Value {
     written["status"]["conditions"].as_array().unwrap().iter().find(|condition| condition["type"] == type_).unwrap()

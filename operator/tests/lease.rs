@@ -1,5 +1,7 @@
 //! The election, over an API server that compares and swaps.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers outside of test functions")]
+
 mod support;
 
 use std::sync::{Arc, Mutex};
@@ -40,7 +42,7 @@ impl Store {
             (&Method::GET, Some(_)) => return (StatusCode::OK, stored.clone().unwrap()),
             (&Method::GET, None) => return support::failure(StatusCode::NOT_FOUND, "NotFound"),
             (&Method::POST, Some(_)) => return support::failure(StatusCode::CONFLICT, "AlreadyExists"),
-            (&Method::PUT, Some(version)) if asked.body["metadata"]["resourceVersion"] != version.to_string() => {
+            (&Method::PUT, Some(version)) if asked.body["metadata"]["resourceVersion"].as_str() != Some(version.to_string().as_str()) => {
                 return support::failure(StatusCode::CONFLICT, "Conflict");
             }
             _ => {}

@@ -1,5 +1,7 @@
 //! TLS between replicas, over loopback: who is believed, and that certificates change while the server runs.
 
+#![allow(clippy::panic, clippy::unwrap_used, reason = "helpers outside of test functions")]
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;

@@ -203,6 +203,10 @@ impl Gateway {
             None => match server::original_destination(&stream) {
                 // A loopback caller that dialled the proxy itself: there is nothing to forward to but ourselves.
                 Ok(original) if original.port() == PROXY_PORT => return server::reset(stream),
+                Ok(original) if !server::is_own(original) => {
+                    tracing::warn!(%peer, %original, "refused a connection to another machine");
+                    return server::reset(stream);
+                }
                 Ok(original) => Destination::Captured(original),
                 Err(cause) => {
                     tracing::warn!(%peer, %cause, "refused a connection that was not captured");

@@ -134,7 +134,7 @@ impl Proxy {
             (Destination::Captured(_), _) => endpoint.to_owned(),
         };
         match route {
-            Route::Post => self.post(peer, &enforced, request, path).await,
+            Route::Post => self.post(peer, request, path).await,
             Route::Discovery => Ok(self.pass(peer, Method::GET, path, request.headers()).await),
             // 405 is how a server without streams and sessions answers; clients go on without.
             Route::Get | Route::Delete if !enforced.policies.in_force(&peer.caller) => {
@@ -159,13 +159,7 @@ impl Proxy {
     }
 
     /// A message to the endpoint.
-    async fn post(
-        &self,
-        peer: &Peer,
-        enforced: &Enforced,
-        request: Request<Incoming>,
-        path: String,
-    ) -> Result<Response<ProxyBody>, Closed> {
+    async fn post(&self, peer: &Peer, request: Request<Incoming>, path: String) -> Result<Response<ProxyBody>, Closed> {
         let mut record = self.books.record(&peer.caller, &peer.server).await?;
         let (head, body) = request.into_parts();
         let (body, _room) = match self.read(body).await {
@@ -190,6 +184,8 @@ impl Proxy {
             Ok(era) => era,
             Err(malformed) => return Ok(refuse(record, &malformed)),
         };
+        // The policies of this moment, not of the request's head: a body can take its time, and must not outlive a change by that.
+        let enforced = &*self.books.state.enforced();
         let received = Received { peer, enforced, record, headers: head.headers, body, era, path };
         match message {
             Message::Request(request) => match request.call {

@@ -1,7 +1,7 @@
 //! Listening, accepting and serving HTTP/1 with bounds: connections, heads, idle time.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -137,9 +137,30 @@ pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
     Ok(original)
 }
 
+/// Whether an address is one of this machine's. The kernel redirects whatever is routed to the pod, also what it was to pass on to
+/// somewhere else; forwarding that would lend the pod's identity to whoever sent it.
+#[must_use]
+pub fn is_own(mut address: SocketAddr) -> bool {
+    address.set_port(0);
+    UdpSocket::bind(address).is_ok()
+}
+
 /// Closes a connection so that the caller sees a reset, as from a port on which nobody listens.
 pub fn reset(stream: TcpStream) {
     // If it fails the caller sees an orderly end, which is no answer either.
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     drop(stream);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_this_machine_are_its_own() {
+        assert!(is_own("127.0.0.1:8080".parse().unwrap()));
+        assert!(is_own("127.0.0.1:1".parse().unwrap()));
+        assert!(!is_own("192.0.2.1:8080".parse().unwrap()));
+        assert!(!is_own("[2001:db8::1]:8080".parse().unwrap()));
+    }
 }

@@ -12,7 +12,7 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use mcp_policy_sidecar::config::DrainTimes;
 use serde_json::{Value, json};
-use support::{Client, Reply, Server, Sidecar, call, eventually, mcp, next_bytes};
+use support::{Client, Reply, Server, Sidecar, call, eventually, in_time, mcp, next_bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -60,7 +60,7 @@ async fn an_announced_end_is_not_ready_and_still_serves() {
     let after = client.send(mcp(call(2, "read").to_string())).await;
     assert!(after.ran());
     assert_eq!(after.headers["connection"], "close");
-    client.connection.await.unwrap().unwrap();
+    in_time("the connection is closed", client.connection).await.unwrap().unwrap();
     assert!(sidecar.call("read").await.ran(), "new connections are taken");
     assert_eq!(server.requests(), 3);
     assert!(!sidecar.ended.is_finished());
@@ -77,7 +77,7 @@ async fn a_call_in_flight_is_finished_and_idle_connections_are_closed() {
     next_bytes(&mut response).await.unwrap();
 
     sidecar.drain.terminate();
-    assert_eq!(idle.read(&mut [0; 1]).await.unwrap(), 0, "the idle connection is closed");
+    assert_eq!(in_time("the idle connection is closed", idle.read(&mut [0; 1])).await.unwrap(), 0);
     eventually("no new connections", async || TcpStream::connect(sidecar.proxy).await.is_err()).await;
     assert!(!sidecar.ended.is_finished(), "the call is not over");
 
@@ -85,7 +85,7 @@ async fn a_call_in_flight_is_finished_and_idle_connections_are_closed() {
     next_bytes(&mut response).await.unwrap();
     drop(sender);
     assert_eq!(next_bytes(&mut response).await, None);
-    sidecar.ended.await.unwrap();
+    in_time("the end", sidecar.ended).await.unwrap();
     assert_eq!(sidecar.audit.all()[0]["upstreamStatus"], 200, "the line is written before the end");
 }
 
@@ -104,7 +104,7 @@ async fn a_stream_without_an_end_is_ended_between_two_events() {
 
     sidecar.drain.terminate();
     assert_eq!(next_bytes(&mut response).await, None, "an orderly end, and nothing of the half event");
-    sidecar.ended.await.unwrap();
+    in_time("the end", sidecar.ended).await.unwrap();
     eventually("the server sees the end", async || server.abandoned() == 1).await;
 }
 
@@ -120,7 +120,7 @@ async fn at_the_deadline_what_still_runs_is_cut_off_and_written_down() {
     eventually("the half request arrives", async || sidecar.metrics().await.contains("mcp_policy_requests_in_flight 2")).await;
 
     sidecar.drain.terminate();
-    sidecar.ended.await.unwrap();
+    in_time("the end", sidecar.ended).await.unwrap();
     assert!(!waiting.await.unwrap());
     eventually("the server sees the end", async || server.abandoned() == 1).await;
     let lines = sidecar.audit.all();
@@ -136,7 +136,7 @@ async fn new_connections_are_taken_until_the_announcement_is_over() {
     let answer = sidecar.call("read").await;
     assert!(answer.ran());
     assert_eq!(answer.headers["connection"], "close");
-    sidecar.ended.await.unwrap();
+    in_time("the end", sidecar.ended).await.unwrap();
     assert!(TcpStream::connect(sidecar.proxy).await.is_err());
 }
 
@@ -155,5 +155,5 @@ async fn an_answer_that_is_being_read_ends_whole() {
     let body = response.into_body().collect().await.unwrap().to_bytes();
     let answer: Value = serde_json::from_slice(&body).unwrap();
     assert_eq!(answer["result"]["content"][0]["text"], big);
-    sidecar.ended.await.unwrap();
+    in_time("the end", sidecar.ended).await.unwrap();
 }

@@ -300,7 +300,7 @@ async fn a_list_that_cannot_be_read_does_not_pass() {
     let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow", "hide": ["secret"]}));
     for cursor in ["encoded", "text", "twice", "other id", "event", "other event", "redirect"] {
         let answer = sidecar.post(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"cursor": cursor}})).await;
-        assert!(!answer.text().contains("secret"), "{cursor}: {}", answer.text());
+        assert!(!answer.text().contains("secret") && !answer.text().contains("result"), "{cursor}: {}", answer.text());
         assert!(!answer.headers.contains_key("location"));
     }
 }
@@ -536,7 +536,7 @@ async fn a_changed_policy_file_is_in_force_without_a_restart_and_a_wrong_one_nev
     assert_eq!(before["policies"][0]["name"], "policy.json");
 
     std::fs::write(&sidecar.policy, json!({"tools": {"write": {}}}).to_string()).unwrap();
-    eventually("the change is in force", async || sidecar.call("write").await.json()["result"]["isError"].is_null()).await;
+    eventually("the change is in force", async || sidecar.call("write").await.ran()).await;
     assert_eq!(sidecar.call("read").await.denial()["code"], "default_deny");
     let after = sidecar.get_admin("/snapshot").await.json();
     assert_ne!(before["sha256"], after["sha256"]);
@@ -546,6 +546,26 @@ async fn a_changed_policy_file_is_in_force_without_a_restart_and_a_wrong_one_nev
     eventually("the change was looked at", async || sidecar.get_admin("/snapshot").await.json()["ageSeconds"].as_u64() > Some(1)).await;
     assert!(sidecar.call("write").await.ran());
     assert_eq!(sidecar.get_admin("/snapshot").await.json()["sha256"], after["sha256"]);
+}
+
+#[tokio::test]
+async fn a_call_that_takes_its_time_is_judged_by_the_policy_of_its_end() {
+    let server = Server::with_tools(&[]).await;
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"tools": {"read": {}}}));
+    let body = call(1, "read").to_string();
+    let mut slow = TcpStream::connect(sidecar.proxy).await.unwrap();
+    let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
+    slow.write_all(format!("{head}content-length: {}\r\n\r\n{}", body.len(), &body[..10]).as_bytes()).await.unwrap();
+    eventually("the head is read", async || sidecar.metrics().await.contains("mcp_policy_requests_in_flight 1")).await;
+
+    std::fs::write(&sidecar.policy, json!({"tools": {"write": {}}}).to_string()).unwrap();
+    eventually("the change is in force", async || sidecar.call("write").await.ran()).await;
+    let before = server.requests();
+    slow.write_all(&body.as_bytes()[10..]).await.unwrap();
+    let mut answer = String::new();
+    slow.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.contains("default_deny"), "{answer}");
+    assert_eq!(server.requests(), before);
 }
 
 #[tokio::test]
@@ -585,9 +605,10 @@ async fn only_a_session_that_was_opened_here_has_a_budget_of_its_own() {
     assert!(read("made-up").await.ran(), "the caller's own budget");
     assert_eq!(read("made-up-2").await.denial()["code"], "limit_exceeded", "not a budget for each made-up session");
 
-    let end = Request::delete("/mcp").header("host", "localhost").header("mcp-session-id", "two").body(Full::default()).unwrap();
+    open("three").await;
+    let end = Request::delete("/mcp").header("host", "localhost").header("mcp-session-id", "three").body(Full::default()).unwrap();
     assert_eq!(sidecar.send(end).await.status, StatusCode::OK);
-    assert_eq!(read("two").await.denial()["code"], "limit_exceeded", "an ended session counts as none");
+    assert_eq!(read("three").await.denial()["code"], "limit_exceeded", "an ended session counts as none");
 }
 
 #[tokio::test]

@@ -1,6 +1,14 @@
-# For the scripts beside it, which source it. Expects: copy, the name of the copied admission policy that they try.
+# For the scripts beside it, which source it. Expects: copy, the name of the copied admission policy that they try; group, the API
+# group of the copied definition.
 
 passed=0 failed=0
+
+# Defines the copy of McpPolicy, under other names: somebody who types `kubectl get mcpp` meanwhile must not meet it.
+define_copy() {
+  sed "s/mcp-policy\.dev/$group/g; s/mcppolic/copiedpolic/g; s/^    - mcpp$/    - copied/; s/^    - mcp-policy$/    - copied-policy/" ../../../crds/mcppolicies.yaml |
+    kubectl apply -f - >/dev/null
+  kubectl wait --for=condition=Established "crd/copiedpolicies.$group" --timeout=60s >/dev/null
+}
 
 # verdict WANTED NAME PATTERN COMMAND...: runs the command and compares. WANTED is admit or deny; of a denial the message must match.
 verdict() {

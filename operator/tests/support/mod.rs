@@ -1,6 +1,7 @@
 //! An API server for tests: answers each request as a function says, and remembers what was asked.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "shared by test crates that each use a part of it")]
+#![allow(dead_code, reason = "shared by test crates that each use a part of it")]
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, reason = "helpers outside of test functions")]
 
 use std::sync::{Arc, Mutex};
 
@@ -47,7 +48,10 @@ pub fn api(answer: impl Fn(&Asked) -> (StatusCode, Value) + Clone + Send + Sync 
 
 /// What the API server says when something is not as it should be.
 pub fn failure(status: StatusCode, reason: &str) -> (StatusCode, Value) {
-    (status, json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": status.as_u16() }))
+    (
+        status,
+        json!({ "kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": reason, "code": status.as_u16() }),
+    )
 }
 
 /// A policy as the API server stores it.

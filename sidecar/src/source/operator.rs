@@ -87,13 +87,13 @@ enum Unread {
 pub async fn follow(source: OperatorSource, state: Arc<State>) {
     let mut bound = BACK_OFF.0;
     loop {
-        let mut watch = Watch { source: &source, state: &state, received: None };
+        let mut watch = Watch { source: &source, state: &state, received: None, reported: false };
         match watch.run().await {
             Ok(()) => tracing::info!("the operator ended the watch stream; connecting anew"),
             Err(error) => tracing::warn!(%error, age.seconds = state.age().as_secs(), "no watch stream from the operator; trying again"),
         }
-        // A stream that brought something shows that the operator is well.
-        bound = if watch.received.is_some() { BACK_OFF.0 } else { (bound * 2).min(BACK_OFF.1) };
+        // Only an operator that sent and took something is well.
+        bound = if watch.reported { BACK_OFF.0 } else { (bound * 2).min(BACK_OFF.1) };
         sleep(bound.mul_f64(fastrand::f64())).await;
     }
 }
@@ -104,6 +104,8 @@ struct Watch<'a> {
     state: &'a State,
     /// Digest of the last snapshot on this stream, in force or not.
     received: Option<String>,
+    /// Whether the operator took a report about it.
+    reported: bool,
 }
 
 impl Watch<'_> {
@@ -171,7 +173,9 @@ impl Watch<'_> {
             }
         };
         // A report that does not arrive ends the stream: the next one begins with the snapshot, and so with a report.
-        self.report(serde_json::to_vec(&report).map_err(WatchError::Line)?).await
+        self.report(serde_json::to_vec(&report).map_err(WatchError::Line)?).await?;
+        self.reported = true;
+        Ok(())
     }
 
     /// Reports to the replica that holds this stream. Each connection meets any of the replicas, and the others say so.

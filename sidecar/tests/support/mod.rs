@@ -42,6 +42,12 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     assert!(tokio::time::timeout(PATIENCE, waiting).await.is_ok(), "never: {what}");
 }
 
+/// Waits for something that must not wait for a timeout of the sidecar's.
+pub async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let Ok(output) = tokio::time::timeout(PATIENCE, future).await else { panic!("not in time: {what}") };
+    output
+}
+
 /// A request as the upstream got it.
 #[derive(Clone, Debug)]
 pub struct Got {
