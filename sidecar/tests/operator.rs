@@ -51,8 +51,6 @@ struct Operator {
 struct OperatorState {
     reports: Mutex<Vec<Report>>,
     refused: Mutex<usize>,
-    /// How many of the next reports meet another replica than the one with the stream.
-    misdirected: Mutex<usize>,
 }
 
 /// The operator's end of a watch stream.
@@ -142,7 +140,6 @@ async fn answer(
             opened.send(Stream(sender)).unwrap();
             Ok(Response::new(Lines(receiver).boxed_unsync()))
         }
-        ("POST", "/v1/report") if take_one(&state.misdirected) => whole(StatusCode::MISDIRECTED_REQUEST, "another replica\n"),
         ("POST", "/v1/report") => {
             let body = request.into_body().collect().await?.to_bytes();
             state.reports.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
@@ -150,13 +147,6 @@ async fn answer(
         }
         _ => whole(StatusCode::NOT_FOUND, ""),
     }
-}
-
-fn take_one(count: &Mutex<usize>) -> bool {
-    let mut count = count.lock().unwrap();
-    let any = *count > 0;
-    *count -= usize::from(any);
-    any
 }
 
 /// The lines of a watch stream, as they come.
@@ -228,20 +218,6 @@ async fn a_snapshot_is_in_force_and_acknowledged() {
     assert_eq!(sidecar.call("write").await.denial()["code"], "no_policy");
     assert!(sidecar.get_admin("/readyz").await.text().contains("no policy selects this pod"));
     assert_eq!(server.requests(), 2);
-}
-
-#[tokio::test]
-async fn a_report_that_meets_another_replica_is_sent_until_it_meets_the_right_one() {
-    let (ca, server) = (ca(), Server::with_tools(&[]).await);
-    let mut operator = Operator::start(&ca, "localhost").await;
-    *operator.state.misdirected.lock().unwrap() = 5;
-    let dir = run_dir(&ca, TOKEN);
-    let _sidecar = Sidecar::following(&server.url(), source(operator.port, dir.path()));
-    let stream = operator.opened().await;
-    stream.send(&WatchMessage::Snapshot(snapshot("read", 1)));
-    assert_eq!(operator.reported(1).await.result, ReportResult::Ack);
-    assert_eq!(*operator.state.misdirected.lock().unwrap(), 0);
-    assert!(stream.is_open(), "the stream stays");
 }
 
 #[tokio::test]

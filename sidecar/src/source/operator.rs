@@ -35,8 +35,6 @@ const SILENCE: Duration = Duration::from_secs(25);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest line that is read: many times a pod's policies at the bounds of their schema.
 const MAX_LINE: usize = 8 * 1024 * 1024;
-/// With three replicas, one report in three million does not meet the right one in this many attempts.
-const REPORT_ATTEMPTS: u32 = 37;
 /// How much of a refusal's text is logged.
 const MAX_REFUSAL: usize = 1024;
 /// Waits between attempts: a random time up to a bound that doubles from the first of these to the second. Random, so that
@@ -173,20 +171,10 @@ impl Watch<'_> {
             }
         };
         // A report that does not arrive ends the stream: the next one begins with the snapshot, and so with a report.
-        self.report(serde_json::to_vec(&report).map_err(WatchError::Line)?).await?;
+        let json = serde_json::to_vec(&report).map_err(WatchError::Line)?;
+        request(self.source, Method::POST, "/v1/report", Some(json)).await?;
         self.reported = true;
         Ok(())
-    }
-
-    /// Reports to the replica that holds this stream. Each connection meets any of the replicas, and the others say so.
-    async fn report(&self, json: Vec<u8>) -> Result<(), WatchError> {
-        let mut attempts = 1;
-        loop {
-            match request(self.source, Method::POST, "/v1/report", Some(json.clone())).await {
-                Err(WatchError::Refused { status: StatusCode::MISDIRECTED_REQUEST, .. }) if attempts < REPORT_ATTEMPTS => attempts += 1,
-                outcome => return outcome.map(drop),
-            }
-        }
     }
 }
 
