@@ -17,7 +17,7 @@ PUBLISHED=ghcr.io/mcp-policy
 embedded() { [ -z "${KUBECONFIG:-}" ]; }
 
 # in_cluster COMMAND…: where the API server and, in the embedded cluster, everything else can be reached.
-in_cluster() { if embedded; then "$E2E/cluster/cluster" exec "$@"; else "$@"; fi; }
+in_cluster() { if embedded; then "$E2E/cluster/cluster" exec "$@"; else command "$@"; fi; }
 kubectl() { in_cluster kubectl "$@"; }
 
 # manifests FILE…: as they are, but with the images that this cluster can have.

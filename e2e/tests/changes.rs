@@ -97,6 +97,12 @@ fn a_policy_with_a_field_that_does_not_exist_is_refused_at_apply_and_the_field_i
     let why = sandbox.try_apply(&manifest("wrong", &wrong)).unwrap_err();
     assert!(why.contains("widow"), "{why}");
 
+    // Not every client asks for strictness, and without it an API server would drop the field, and the limit with it.
+    let mut lax = command("kubectl");
+    lax.args(["-n", sandbox.namespace(), "apply", "--validate=false", "-f", "-"]);
+    let why = run(&mut lax, Some(manifest("wrong", &wrong).as_bytes())).unwrap_err();
+    assert!(why.contains("widow"), "{why}");
+
     let why = sandbox.try_apply(&manifest("wrong", &format!("{SELECTOR}, defualt: allow"))).unwrap_err();
     assert!(why.contains("spec.defualt"), "{why}");
 }

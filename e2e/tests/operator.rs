@@ -38,6 +38,25 @@ impl Drop for Down {
     }
 }
 
+/// The charts are uninstalled for as long as this lives.
+struct Uninstalled;
+
+impl Uninstalled {
+    fn now() -> Self {
+        let uninstalled = Self;
+        for chart in ["mcp-policy", "mcp-policy-crds"] {
+            run(command("helm").args(["uninstall", chart, "--namespace", SYSTEM, "--wait"]), None).unwrap_or_else(|why| panic!("{why}"));
+        }
+        uninstalled
+    }
+}
+
+impl Drop for Uninstalled {
+    fn drop(&mut self) {
+        reinstall();
+    }
+}
+
 #[test]
 fn while_the_operator_is_down_selected_pods_are_denied_others_admitted_and_running_sidecars_enforce() {
     let _alone = alone();
@@ -93,8 +112,7 @@ fn status_is_whole_after_the_replica_that_wrote_it_is_gone() {
 fn helm_test_passes() {
     let _alone = alone();
     let _sandbox = Sandbox::new("helm-test");
-    let told =
-        run(command("helm").args(["test", "mcp-policy", "--namespace", SYSTEM, "--logs"]), None).unwrap_or_else(|why| panic!("{why}"));
+    let told = run(command("helm").args(["test", "mcp-policy", "--namespace", SYSTEM]), None).unwrap_or_else(|why| panic!("{why}"));
     assert!(told.contains("Succeeded"), "{told}");
 }
 
@@ -120,14 +138,13 @@ fn uninstalling_leaves_no_webhook_and_no_admission_policy_behind_and_keeps_the_p
     };
     assert!(ours().iter().any(|name| name.contains("mutatingwebhook")), "{:?}", ours());
 
-    run(command("helm").args(["uninstall", "mcp-policy", "--namespace", SYSTEM, "--wait"]), None).unwrap_or_else(|why| panic!("{why}"));
+    let uninstalled = Uninstalled::now();
     assert_eq!(ours(), Vec::<String>::new());
-    run(command("helm").args(["uninstall", "mcp-policy-crds", "--namespace", SYSTEM]), None).unwrap_or_else(|why| panic!("{why}"));
-    assert!(sandbox.try_kubectl(&["get", "mcppolicy", "imaging"]).is_ok(), "the policies went with the chart");
+    assert!(sandbox.try_kubectl(&["get", "mcppolicy", "imaging"]).is_ok(), "the policies went with the charts");
     // Nothing is left that could deny it.
     until_true("a selected pod is admitted", || sandbox.try_apply(&bare("selected", "app: healthimaging-mcp", "sleep 1")).is_ok());
 
-    reinstall();
+    drop(uninstalled);
     until_true("the policy is back in force", || {
         try_kubectl(&["-n", sandbox.namespace(), "delete", "pod", "selected", "--ignore-not-found", "--wait=true", "--grace-period=0"])
             .is_ok()

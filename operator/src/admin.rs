@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 
 use crate::distribute::Hub;
@@ -73,9 +73,15 @@ async fn ready(State(health): State<Arc<Health>>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, format!("{}\n", obstacles.join("\n"))).into_response()
 }
 
-async fn metrics(State(health): State<Arc<Health>>) -> Response {
-    match health.metrics.encode() {
-        Ok(text) => ([(header::CONTENT_TYPE, Metrics::CONTENT_TYPE)], text).into_response(),
+async fn metrics(State(health): State<Arc<Health>>, headers: HeaderMap) -> Response {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let (text, content_type) = if accepted.any(|accept| accept.contains("application/openmetrics-text")) {
+        (health.metrics.openmetrics(), "application/openmetrics-text; version=1.0.0; charset=utf-8")
+    } else {
+        (health.metrics.classic(), "text/plain; version=0.0.4; charset=utf-8")
+    };
+    match text {
+        Ok(text) => ([(header::CONTENT_TYPE, content_type)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
@@ -130,9 +136,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn metrics_are_served() {
+    async fn metrics_are_served_in_the_form_that_is_asked_for() {
         let (status, text) = ask(health(), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
-        assert!(text.ends_with("# EOF\n"), "{text}");
+        assert!(!text.contains("# EOF"), "{text}");
+        let request = http::Request::get("/metrics").header("accept", "application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1");
+        let response = router(health()).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        let text = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(text.ends_with(b"# EOF\n"), "{text:?}");
     }
 }

@@ -1,10 +1,13 @@
 //! The command `check`: asks the running operator as the API server does, over its Service and with the CA of the webhook
 //! configuration. So one answer proves Service, certificate and configuration.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::Client;
 use kube::api::Api;
+use tokio::time::{Instant, sleep};
 
 use crate::dial::{self, DialError};
 use crate::names::{SERVICE_PORT, WEBHOOK, WEBHOOK_CONFIGURATION, service_host};
@@ -26,8 +29,22 @@ pub enum CheckError {
     Answer(String, StatusCode),
 }
 
-/// Checks the operator in this namespace. Returns what to tell.
+/// After a leader has died, another leads within 15 seconds; then its first writes need a moment.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Checks the operator in this namespace, and waits for one that is only starting. Returns what to tell.
 pub async fn check(client: Client, namespace: &str) -> Result<String, CheckError> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match ask(client.clone(), namespace).await {
+            Err(CheckError::NoCa | CheckError::Dial(..)) if Instant::now() < end => sleep(PAUSE).await,
+            answer => return answer,
+        }
+    }
+}
+
+async fn ask(client: Client, namespace: &str) -> Result<String, CheckError> {
     let api = Api::<MutatingWebhookConfiguration>::all(client);
     let configuration = api.get(WEBHOOK_CONFIGURATION).await.map_err(|error| CheckError::Configuration(Box::new(error)))?;
     let webhook = configuration.webhooks.into_iter().flatten().find(|webhook| webhook.name == WEBHOOK);

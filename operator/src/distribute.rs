@@ -39,6 +39,8 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 /// So that sidecars spread again over the replicas that there are, and each token is looked at again.
 const STREAM_LIFE: Duration = Duration::from_hours(1);
 
+/// A sidecar holds one, and for a moment two when it connects anew. Without a bound one pod could fill the operator's memory.
+const MAX_STREAMS_PER_POD: usize = 4;
 /// A digest and the errors of a document that does not compile.
 const MAX_REPORT: usize = 64 * 1024;
 
@@ -107,6 +109,11 @@ impl Hub {
     fn subscribe(&self, pod: &BoundPod) -> Option<watch::Receiver<Published>> {
         let feeds = self.lock();
         feeds.get(&pod.uid).filter(|feed| feed.namespace == pod.namespace && feed.name == pod.name).map(|feed| feed.newest.subscribe())
+    }
+
+    /// How many streams of a pod there are, one that is only beginning included.
+    fn streams(&self, uid: &str) -> usize {
+        self.lock().get(uid).map_or(0, |feed| feed.newest.receiver_count())
     }
 
     /// Digests of what each governed pod should enforce, by uid.
@@ -216,7 +223,10 @@ impl Drop for OpenStream {
 }
 
 async fn watch_feed(State(distributor): State<Arc<Distributor>>, headers: HeaderMap) -> Result<Response, Refusal> {
-    let (_, mut feed) = distributor.feed(&headers).await?;
+    let (pod, mut feed) = distributor.feed(&headers).await?;
+    if distributor.hub.streams(&pod.uid) > MAX_STREAMS_PER_POD {
+        return Err(Refusal(StatusCode::TOO_MANY_REQUESTS, "the pod has too many streams"));
+    }
     // What is there now is the first line.
     feed.mark_changed();
     let stop = distributor.stop.clone();

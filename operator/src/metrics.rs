@@ -1,6 +1,6 @@
 //! The operator's metrics. Every label is of a closed set.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -222,14 +222,16 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The content type of [`Metrics::encode`].
-    pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
     /// All metrics in the text format of `OpenMetrics`.
-    pub fn encode(&self) -> Result<String, fmt::Error> {
+    pub fn openmetrics(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+
+    /// All metrics in the text format of Prometheus before `OpenMetrics`, for tools that do not ask for more.
+    pub fn classic(&self) -> Result<String, fmt::Error> {
+        classic(&self.openmetrics()?)
     }
 
     /// Counts a write that failed.
@@ -241,6 +243,29 @@ impl Metrics {
     pub fn set_pods(&self, state: PodState, count: u32) {
         self.pods.get_or_create(&PodLabels { state }).set(i64::from(count));
     }
+}
+
+/// The formats differ in what `HELP` and `TYPE` call a counter and an info, in the types' names, and in the end mark.
+fn classic(openmetrics: &str) -> Result<String, fmt::Error> {
+    let mut text = String::with_capacity(openmetrics.len());
+    let mut lines = openmetrics.lines().peekable();
+    while let Some(line) = lines.next() {
+        if line == "# EOF" || line.starts_with("# UNIT ") {
+            continue;
+        }
+        let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' ')) else {
+            writeln!(text, "{line}")?;
+            continue;
+        };
+        let declared = lines.next_if(|line| line.starts_with("# TYPE ")).and_then(|line| line.rsplit(' ').next()).unwrap_or("untyped");
+        let (suffix, declared) = match declared {
+            "counter" => ("_total", "counter"),
+            "info" => ("_info", "gauge"),
+            other => ("", other),
+        };
+        writeln!(text, "# HELP {name}{suffix} {help}\n# TYPE {name}{suffix} {declared}")?;
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -255,7 +280,7 @@ mod tests {
         metrics.admissions.get_or_create(&AdmissionLabels { result: Admission::Reject }).inc();
         metrics.certificate_expiry.get_or_create(&CertificateLabels { certificate: Certificate::Leaf }).set(7);
         metrics.propagation.observe(0.03);
-        let text = metrics.encode().unwrap();
+        let text = metrics.openmetrics().unwrap();
         for line in [
             "mcp_policy_operator_pods{state=\"uncovered\"} 2",
             "mcp_policy_operator_reconcile_errors_total{reason=\"patch_status\"} 1",
@@ -267,5 +292,20 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn the_older_format_names_each_family_as_its_samples() {
+        let metrics = Metrics::default();
+        metrics.count_error(Step::Status);
+        let text = metrics.classic().unwrap();
+        for lines in [
+            "# TYPE mcp_policy_operator_reconcile_errors_total counter\nmcp_policy_operator_reconcile_errors_total{reason=\"patch_status\"} 1\n",
+            "# TYPE mcp_policy_operator_build_info gauge\nmcp_policy_operator_build_info{",
+            "# TYPE mcp_policy_operator_leader gauge\nmcp_policy_operator_leader 0\n",
+        ] {
+            assert!(text.contains(lines), "{lines}\n{text}");
+        }
+        assert!(!text.contains("# EOF") && !text.contains("# UNIT"), "{text}");
     }
 }

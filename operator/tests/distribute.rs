@@ -254,12 +254,25 @@ async fn reports_are_counted_and_other_replicas_follow_them() {
 
     assert_eq!(case.report("a", &ack(&second)).await, StatusCode::NO_CONTENT);
     assert_eq!(case.report("a", &ack(&second)).await, StatusCode::NO_CONTENT);
-    let metrics = case.distributor.metrics.encode().unwrap();
+    let metrics = case.distributor.metrics.openmetrics().unwrap();
     assert!(metrics.contains("reports_total{result=\"ack\"} 3"), "{metrics}");
     assert!(metrics.contains("reports_total{result=\"nack\"} 1"), "{metrics}");
     assert!(metrics.contains("propagation_seconds_count 1"), "the first answer in force to a change counts, once: {metrics}");
     assert!(metrics.contains("propagation_seconds_bucket{le=\"0.05\"} 1"), "{metrics}");
     assert!(metrics.contains("mcp_policy_operator_streams 1"), "{metrics}");
+}
+
+#[tokio::test]
+async fn one_pod_cannot_hold_all_streams() {
+    let case = Case::governed();
+    let mut streams = Vec::new();
+    for _ in 0..4 {
+        streams.push(case.watch("a").await);
+    }
+    assert_eq!(case.get("/v1/watch", Some("pod:a")).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    drop(case.watch("b").await);
+    streams.pop();
+    drop(case.watch("a").await);
 }
 
 #[tokio::test]

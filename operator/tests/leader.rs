@@ -124,7 +124,7 @@ async fn the_status_is_applied_once_and_again_only_when_it_differs() {
     assert_eq!(written.len(), 2, "{written:?}");
     assert_eq!(condition(&written[1], "Programmed")["status"], "True");
     assert_eq!(condition(&written[1], "Accepted")["lastTransitionTime"], condition(&written[0], "Accepted")["lastTransitionTime"]);
-    assert!(case.metrics.encode().unwrap().contains("pods{state=\"enforcing\"} 2"));
+    assert!(case.metrics.openmetrics().unwrap().contains("pods{state=\"enforcing\"} 2"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -168,7 +168,7 @@ async fn a_write_that_fails_is_counted_and_tried_again() {
     sleep(LONG).await;
     let attempts = case.written(STATUS).len();
     assert!((2..=70).contains(&attempts), "{attempts}");
-    assert!(case.metrics.encode().unwrap().contains(&format!("reconcile_errors_total{{reason=\"patch_status\"}} {attempts}")));
+    assert!(case.metrics.openmetrics().unwrap().contains(&format!("reconcile_errors_total{{reason=\"patch_status\"}} {attempts}")));
 }
 
 #[tokio::test(start_paused = true)]

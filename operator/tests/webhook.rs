@@ -80,7 +80,7 @@ async fn a_selected_pod_is_patched() {
     let patch: Vec<u8> = serde_json::from_value(response["patch"].clone()).unwrap();
     let patch: Value = serde_json::from_slice(&patch).unwrap();
     assert_eq!(patch[1]["path"], "/spec/initContainers");
-    assert!(webhook.metrics.encode().unwrap().contains("admissions_total{result=\"inject\"} 1"));
+    assert!(webhook.metrics.openmetrics().unwrap().contains("admissions_total{result=\"inject\"} 1"));
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn other_pods_and_other_namespaces_are_left_alone() {
         assert_eq!(response["allowed"], true);
         assert_eq!(response["patch"], Value::Null);
     }
-    assert!(webhook.metrics.encode().unwrap().contains("admissions_total{result=\"skip\"} 3"));
+    assert!(webhook.metrics.openmetrics().unwrap().contains("admissions_total{result=\"skip\"} 3"));
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn what_is_no_review_gets_an_answer_and_not_a_failure() {
         assert_eq!(status, StatusCode::OK, "{body}");
         assert_eq!(answer["response"]["allowed"], false, "{body}");
     }
-    assert!(webhook.metrics.encode().unwrap().contains("admissions_total{result=\"error\"} 4"));
+    assert!(webhook.metrics.openmetrics().unwrap().contains("admissions_total{result=\"error\"} 4"));
 }
 
 #[tokio::test]
