@@ -100,7 +100,7 @@ pub fn inject(pod: &Value, settings: &Settings) -> Outcome {
     if operations.is_empty() {
         return Outcome::Skip(Skipped::Complete);
     }
-    Outcome::Inject { operations, warnings: probes.refused }
+    Outcome::Inject { operations, warnings: probes.warnings }
 }
 
 /// What makes capture impossible, or lets the pod undo it. The admission policy of the chart refuses the same.
@@ -183,13 +183,22 @@ fn without_ours(pod: &Value) -> Value {
     pod
 }
 
+/// Says what was injected, and where to scrape it, unless the pod says where to scrape something else.
 fn annotate(pod: &Value, operations: &mut Vec<PatchOperation>) {
-    let version = env!("CARGO_PKG_VERSION");
-    let annotations = pod.pointer("/metadata/annotations").filter(|annotations| !annotations.is_null());
-    match annotations {
-        None => operations.push(add(["metadata", "annotations"], json!({ INJECTED: version }))),
-        Some(annotations) if annotations.get(INJECTED).is_some_and(|found| found == version) => {}
-        Some(_) => operations.push(add(["metadata", "annotations", INJECTED], version.into())),
+    let present = pod.pointer("/metadata/annotations").and_then(Value::as_object);
+    let is_scraped = present.is_some_and(|present| present.keys().any(|key| key.starts_with("prometheus.io/")));
+    let mut wanted = vec![(INJECTED, env!("CARGO_PKG_VERSION").to_owned())];
+    if !is_scraped {
+        wanted.push(("prometheus.io/scrape", "true".to_owned()));
+        wanted.push(("prometheus.io/port", ADMIN_PORT.to_string()));
+        wanted.push(("prometheus.io/path", "/metrics".to_owned()));
+    }
+    match present {
+        None => operations.push(add(["metadata", "annotations"], wanted.into_iter().collect())),
+        Some(present) => {
+            let missing = wanted.into_iter().filter(|(key, value)| present.get(*key).is_none_or(|found| found != value));
+            operations.extend(missing.map(|(key, value)| add(["metadata", "annotations", key], value.into())));
+        }
     }
 }
 

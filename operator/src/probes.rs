@@ -32,10 +32,10 @@ enum Handler {
 /// What was found in a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Probes {
-    /// Those that keep working, each once.
+    /// Those that the sidecar lets through, each once.
     pub passed: Vec<Probe>,
-    /// Those that the sidecar cannot let through; each text names the field and what would work.
-    pub refused: Vec<String>,
+    /// Those that do not tell what they told without the sidecar; each text names the field and what would work.
+    pub warnings: Vec<String>,
 }
 
 /// Reads the probes and hooks of a raw pod, those of its native sidecars included.
@@ -48,37 +48,34 @@ pub fn of(pod: &Value) -> Probes {
             for field in ["/startupProbe", "/livenessProbe", "/readinessProbe", "/lifecycle/postStart", "/lifecycle/preStop"] {
                 let Some(handler) = container.pointer(field) else { continue };
                 let path = format!("spec.{list}[{i}]{}", field.replace('/', "."));
-                match read(container, handler) {
-                    Ok(Some(probe)) if !probes.passed.contains(&probe) => probes.passed.push(probe),
-                    Ok(_) => {}
-                    Err(why) => probes.refused.push(format!("{path}{why}")),
-                }
+                let probe = read(container, handler, &mut |why| probes.warnings.push(format!("{path}{why}")));
+                probes.passed.extend(probe.filter(|probe| !probes.passed.contains(probe)));
             }
         }
     }
     probes
 }
 
-/// The request that a handler makes: none if it makes none to this pod, an error if it cannot pass.
-fn read(container: &Value, handler: &Value) -> Result<Option<Probe>, &'static str> {
+/// The request that a handler makes: none if it makes none to this pod, or one that cannot pass.
+fn read(container: &Value, handler: &Value, warn: &mut impl FnMut(&'static str)) -> Option<Probe> {
     if handler.get("grpc").is_some() {
-        return Err(".grpc: the sidecar lets no gRPC probe through, so it will fail; use httpGet, tcpSocket or exec");
+        warn(".grpc: the sidecar lets no gRPC probe through, so it will fail; use httpGet or exec");
+        return None;
     }
-    let Some((kind, action)) = ["httpGet", "tcpSocket"].iter().find_map(|kind| Some((*kind, handler.get(kind)?))) else {
-        return Ok(None);
-    };
+    let (kind, action) = ["httpGet", "tcpSocket"].iter().find_map(|kind| Some((*kind, handler.get(kind)?)))?;
     // With `host` the kubelet asks that host, not this pod.
     if action.get("host").and_then(Value::as_str).is_some_and(|host| !host.is_empty()) {
-        return Ok(None);
+        return None;
     }
-    let Some(port) = action.get("port").and_then(|port| resolve(container, port)) else {
-        return Ok(None);
-    };
+    let port = resolve(container, action.get("port")?)?;
     if kind == "tcpSocket" {
-        return Ok(Some(Probe { port, handler: Handler::TcpSocket {} }));
+        // The kernel completes the handshake before the sidecar can ask the server, and the kubelet asks for no more than that.
+        warn(".tcpSocket: the sidecar answers it, so it succeeds even while the server is down; use httpGet or exec");
+        return Some(Probe { port, handler: Handler::TcpSocket {} });
     }
     if action.get("scheme").and_then(Value::as_str).is_some_and(|scheme| scheme != "HTTP") {
-        return Err(".httpGet.scheme: the sidecar lets no HTTPS probe through, so it will fail; use HTTP, tcpSocket or exec");
+        warn(".httpGet.scheme: the sidecar lets no HTTPS probe through, so it will fail; use HTTP or exec");
+        return None;
     }
     let path = action.get("path").and_then(Value::as_str).unwrap_or_default();
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
@@ -86,7 +83,7 @@ fn read(container: &Value, handler: &Value) -> Result<Option<Probe>, &'static st
         let text = |field| header.get(field).and_then(Value::as_str).map(str::to_owned);
         Some((text("name")?, text("value").unwrap_or_default()))
     });
-    Ok(Some(Probe { port, handler: Handler::HttpGet { path, headers: headers.collect() } }))
+    Some(Probe { port, handler: Handler::HttpGet { path, headers: headers.collect() } })
 }
 
 /// A port by number, or by the name that the same container gives it. Anything else the API server refuses.
@@ -107,7 +104,7 @@ mod tests {
 
     fn found(container: &Value) -> (Value, Vec<String>) {
         let probes = of(&json!({ "spec": { "containers": [container] } }));
-        (serde_json::to_value(probes.passed).unwrap(), probes.refused)
+        (serde_json::to_value(probes.passed).unwrap(), probes.warnings)
     }
 
     #[test]
@@ -123,7 +120,7 @@ mod tests {
             { "port": 8080, "tcpSocket": {} },
             { "port": 8080, "httpGet": { "path": "/healthz?full=1", "headers": { "X-A": "b" } } },
         ]);
-        assert_eq!(found(&container), (expected, vec![]));
+        assert_eq!(found(&container).0, expected);
     }
 
     #[test]
@@ -145,13 +142,17 @@ mod tests {
     }
 
     #[test]
-    fn probes_that_cannot_pass_are_named() {
-        let container =
-            json!({ "livenessProbe": { "grpc": { "port": 9000 } }, "readinessProbe": { "httpGet": { "port": 8443, "scheme": "HTTPS" } } });
-        let (passed, refused) = found(&container);
-        assert_eq!(passed, json!([]));
-        assert!(refused[0].starts_with("spec.containers[0].livenessProbe.grpc: "), "{refused:?}");
-        assert!(refused[1].starts_with("spec.containers[0].readinessProbe.httpGet.scheme: "), "{refused:?}");
+    fn probes_that_no_longer_tell_the_same_are_named() {
+        let container = json!({
+            "startupProbe": { "tcpSocket": { "port": 9000 } },
+            "livenessProbe": { "grpc": { "port": 9000 } },
+            "readinessProbe": { "httpGet": { "port": 8443, "scheme": "HTTPS" } },
+        });
+        let (passed, warnings) = found(&container);
+        assert_eq!(passed, json!([{ "port": 9000, "tcpSocket": {} }]));
+        let fields: Vec<_> = warnings.iter().filter_map(|warning| warning.split(": ").next()).collect();
+        let expected = ["startupProbe.tcpSocket", "livenessProbe.grpc", "readinessProbe.httpGet.scheme"];
+        assert_eq!(fields, expected.map(|field| format!("spec.containers[0].{field}")));
     }
 
     #[test]

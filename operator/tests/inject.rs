@@ -75,6 +75,22 @@ fn rejected(spec: &Value) -> String {
 }
 
 #[test]
+fn a_pod_is_annotated_for_scraping_unless_it_has_a_scrape_of_its_own() {
+    let annotated = |annotations: Value| {
+        let mut pod = pod(json!({ "containers": [{ "name": "app" }] }));
+        pod["metadata"]["annotations"] = annotations;
+        let mut after = injected(&pod)["metadata"]["annotations"].clone();
+        after.as_object_mut().unwrap().remove(INJECTED);
+        after
+    };
+    let ours = json!({ "prometheus.io/scrape": "true", "prometheus.io/port": "14141", "prometheus.io/path": "/metrics" });
+    assert_eq!(annotated(Value::Null), ours);
+    assert_eq!(annotated(json!({})), ours);
+    let theirs = json!({ "prometheus.io/scrape": "true", "prometheus.io/port": "9090" });
+    assert_eq!(annotated(theirs.clone()), theirs);
+}
+
+#[test]
 fn what_could_undo_capture_is_rejected_with_the_field_to_change() {
     let app = |change: Value| {
         let mut container = json!({ "name": "app" });
@@ -235,6 +251,8 @@ fn of_others(mut pod: Value) -> Value {
     }
     if let Some(Value::Object(annotations)) = pod["metadata"].get_mut("annotations") {
         annotations.remove(INJECTED);
+        // The strategy generates no annotation of Prometheus.
+        annotations.retain(|key, _| !key.starts_with("prometheus.io/"));
         if annotations.is_empty() {
             pod["metadata"].as_object_mut().unwrap().remove("annotations");
         }
