@@ -45,7 +45,8 @@ impl Uninstalled {
     fn now() -> Self {
         let uninstalled = Self;
         for chart in ["mcp-policy", "mcp-policy-crds"] {
-            run(command("helm").args(["uninstall", chart, "--namespace", SYSTEM, "--wait"]), None).unwrap_or_else(|why| panic!("{why}"));
+            let told = run(command("helm").args(["uninstall", chart, "--namespace", SYSTEM, "--wait"]), None);
+            assert!(told.is_ok(), "{told:?}");
         }
         uninstalled
     }
