@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::decision::PolicyId;
 use crate::document::{Action, DefaultAction, Document, Limit, Rule, Scope, Window};
 use crate::limit::CounterId;
 use crate::pattern;
+use crate::policy_id::PolicyId;
 
 const MAX_HIDE: usize = 256;
 const MAX_TOOLS: usize = 512;

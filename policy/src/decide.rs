@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use crate::caller::Caller;
 use crate::compile::{CompiledLimit, CompiledRule, Policy, Rules};
-use crate::decision::{Allowed, Code, Decision, PolicyId, Refusal};
+use crate::decision::{Allowed, Code, Decision, Refusal};
 use crate::document::{Action, DefaultAction, Scope};
 use crate::limit::{Budget, Claim, Counters};
 use crate::pattern;
+use crate::policy_id::PolicyId;
 
 /// One `tools/call`.
 #[derive(Clone, Copy, Debug)]

@@ -7,30 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::limit::Reservation;
-
-/// Name of a policy: `namespace/name`; a cluster policy has no namespace and comes first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PolicyId {
-    namespace: Option<Arc<str>>,
-    name: Arc<str>,
-}
-
-impl PolicyId {
-    /// The policy of this name; without a namespace, a cluster policy or a bare document (named by its file).
-    #[must_use]
-    pub fn new(namespace: Option<&str>, name: &str) -> Self {
-        Self { namespace: namespace.map(Into::into), name: name.into() }
-    }
-}
-
-impl fmt::Display for PolicyId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.namespace {
-            Some(namespace) => write!(f, "{namespace}/{}", self.name),
-            None => f.write_str(&self.name),
-        }
-    }
-}
+use crate::policy_id::PolicyId;
 
 /// Why a call was decided as it was. The strings are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

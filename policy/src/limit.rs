@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::caller::Caller;
-use crate::decision::PolicyId;
 use crate::document::Scope;
+use crate::policy_id::PolicyId;
 
 /// While at most this many calls are in a window, the limiter is exact.
 const EXACT_CALLS: usize = 1_000;

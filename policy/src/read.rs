@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::decision::PolicyId;
 use crate::document::Document;
+use crate::policy_id::PolicyId;
 use crate::resource::{PolicySpec, Selector, Server};
 
 /// The API version of the manifests that this build reads.
