@@ -58,9 +58,17 @@ fn an_agent_of_the_typescript_sdk_keeps_its_session_after_a_refusal() {
 fn a_hidden_tool_of_a_server_that_others_wrote_is_refused_and_the_pod_it_would_delete_is_still_there() {
     let sandbox = Sandbox::new("others");
     let namespace = sandbox.namespace().to_owned();
-    // ClusterRole and binding carry the names of the example and are shared by whoever applies it: the subject is this test's.
+    // The rights of the example, under names of this test's own; what is the cluster's goes with the namespace.
+    let uid = sandbox.kubectl(&["get", "namespace", &namespace, "--output=jsonpath={.metadata.uid}"]);
+    let metadata = format!("{{name: {namespace}, ownerReferences: [{{apiVersion: v1, kind: Namespace, name: {namespace}, uid: {uid}}}]}}");
+    let rbac = "apiVersion: rbac.authorization.k8s.io/v1";
     sandbox.kubectl(&["create", "serviceaccount", "kubernetes-mcp-server"]);
-    sandbox.kubectl(&["create", "role", "pods", "--verb=get,list,delete", "--resource=pods"]);
+    sandbox.apply(&format!(
+        "{{{rbac}, kind: ClusterRole, metadata: {metadata}, rules: [{{apiGroups: [''], resources: [pods], verbs: [get, list]}}]}}\n---\n\
+         {{{rbac}, kind: ClusterRoleBinding, metadata: {metadata}, roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {namespace}}}, \
+         subjects: [{{kind: ServiceAccount, name: kubernetes-mcp-server, namespace: {namespace}}}]}}"
+    ));
+    sandbox.kubectl(&["create", "role", "pods", "--verb=delete", "--resource=pods"]);
     sandbox.kubectl(&["create", "rolebinding", "pods", "--role=pods", &format!("--serviceaccount={namespace}:kubernetes-mcp-server")]);
     sandbox.example("kubernetes-mcp-server/policy.yaml", "kubernetes-mcp");
     sandbox.example_of_kind("kubernetes-mcp-server/server.yaml", "kubernetes-mcp", &["Deployment", "Service"]);
@@ -77,7 +85,7 @@ fn a_hidden_tool_of_a_server_that_others_wrote_is_refused_and_the_pod_it_would_d
     for sdk in [Sdk::Python1, Sdk::Python2, Sdk::TypeScript] {
         let (mut agent, _way) = server.agent(sdk);
         let tools = agent.list();
-        assert!(tools.iter().any(|tool| tool == "pods_list_in_namespace"), "{tools:?}");
+        assert!(tools.iter().any(|tool| tool == "pods_list"), "{tools:?}");
         assert!(!tools.iter().any(|tool| tool.ends_with("_delete") || tool.ends_with("_exec") || tool.ends_with("_run")), "{tools:?}");
 
         let answer = agent.call("pods_delete", &delete);
@@ -85,7 +93,7 @@ fn a_hidden_tool_of_a_server_that_others_wrote_is_refused_and_the_pod_it_would_d
         assert!(answer.0.to_string().contains("Unknown tool: pods_delete"), "{sdk:?}: {answer:?}");
         assert_eq!(victim.object()["metadata"]["deletionTimestamp"], json!(null));
 
-        let answer = agent.call("pods_list_in_namespace", &json!({"namespace": namespace}));
+        let answer = agent.call("pods_list", &json!({}));
         assert!(answer.passed() && answer.text().contains(&victim.name), "{sdk:?}: {answer:?}");
     }
 }
