@@ -6,7 +6,7 @@
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
-demo: ## watch an agent's eleventh call being refused in a real pod (cold about 20 minutes, then one)
+demo: ## watch an agent's eleventh call being refused in a real pod (a quarter of an hour the first time, then seconds)
 	@e2e/demo
 
 test: ## every test: units, laws, golden files, charts, end to end
