@@ -18,7 +18,7 @@ test-unit: ## only what needs no cluster
 test-e2e: ## only what needs one
 	@.ci/test e2e
 
-lint: ## formatting, clippy, shell scripts
+lint: ## formatting, clippy, shell scripts, licences
 	@.ci/lint
 
 generate: ## write the custom resource definitions anew from the Rust types
