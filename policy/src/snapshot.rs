@@ -76,8 +76,13 @@ impl Snapshot {
 
 fn digest(policies: &[SnapshotPolicy]) -> String {
     // Maps in these types are ordered and their keys are strings, so the JSON is canonical and writing it cannot fail.
-    let json = serde_json::to_vec(policies).unwrap_or_default();
-    Sha256::digest(json).iter().fold(String::with_capacity(64), |mut hex, byte| {
+    hex_sha256(&serde_json::to_vec(policies).unwrap_or_default())
+}
+
+/// The SHA-256 of these bytes in lower-case hex, as snapshots are named by it.
+#[must_use]
+pub fn hex_sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
         // Writing to a string cannot fail.
         let _ = write!(hex, "{byte:02x}");
         hex

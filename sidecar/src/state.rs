@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use mcp_policy::read::Manifest;
-use mcp_policy::snapshot::SNAPSHOT_VERSION;
+use mcp_policy::snapshot::{SNAPSHOT_VERSION, hex_sha256};
 use mcp_policy::{Call, CompileErrors, CounterUsage, Counters, Decision, Document, Policies, Policy, PolicyId, Server, Snapshot};
 use mcp_policy::{Reservation, compile};
-use sha2::{Digest, Sha256};
 
 use crate::exposure::Exposure;
 
@@ -91,7 +90,7 @@ impl Enforced {
 
     /// Compiles what a file says. `text` is the file's content, which names the revision.
     pub fn from_file(manifests: &[Manifest], text: &str) -> Result<Self, ApplyError> {
-        let sha256 = digest(text);
+        let sha256 = hex_sha256(text.as_bytes());
         let parts = manifests.iter().map(|manifest| Part {
             id: manifest.id.clone(),
             document: Some(&manifest.document),
@@ -140,12 +139,6 @@ impl Enforced {
     }
 }
 
-/// Hex digest of a file's content.
-#[must_use]
-pub fn digest(text: &str) -> String {
-    Sha256::digest(text.as_bytes()).iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
-}
-
 /// One policy on its way to being compiled.
 struct Part<'a> {
     id: PolicyId,
@@ -175,6 +168,12 @@ impl State {
     #[must_use]
     pub fn enforced(&self) -> Arc<Enforced> {
         self.enforced.load_full()
+    }
+
+    /// Whether what is enforced is the snapshot, or the file, of this digest.
+    #[must_use]
+    pub fn enforces(&self, sha256: &str) -> bool {
+        self.enforced().snapshot.as_ref().is_some_and(|id| id.sha256 == sha256)
     }
 
     /// Puts a snapshot in force for every message from now on.

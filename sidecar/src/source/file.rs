@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_policy::read;
+use mcp_policy::snapshot::hex_sha256;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::error::Error;
-use crate::state::{ApplyError, Enforced, State, digest};
+use crate::state::{ApplyError, Enforced, State};
 
 /// How often the file is looked at. Its content is compared: volumes swap links, and watches on a file go deaf then.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,7 +40,7 @@ impl PolicyFile {
             // A file of policies is small, and reading it is quicker than handing it to another thread.
             match fs::read_to_string(&self.path) {
                 Ok(text) if self.seen.as_ref() == Some(&text) => {
-                    if state.enforced().snapshot.as_ref().is_some_and(|id| id.sha256 == digest(&text)) {
+                    if state.enforces(&hex_sha256(text.as_bytes())) {
                         state.confirm();
                     }
                 }

@@ -137,7 +137,7 @@ impl Watch<'_> {
                 self.snapshot(snapshot.sha256, enforced).await
             }
             Ok(WatchMessage::Heartbeat { sha256 }) => {
-                if self.enforces(&sha256) {
+                if self.state.enforces(&sha256) {
                     self.state.confirm();
                 } else if self.received.as_ref() != Some(&sha256) {
                     return Err(WatchError::Behind);
@@ -150,10 +150,6 @@ impl Watch<'_> {
                 Err(_) => Err(WatchError::Line(cause)),
             },
         }
-    }
-
-    fn enforces(&self, sha256: &str) -> bool {
-        self.state.enforced().snapshot.as_ref().is_some_and(|id| id.sha256 == sha256)
     }
 
     /// Puts a snapshot in force if it can be, and reports.
