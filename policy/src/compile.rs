@@ -4,15 +4,23 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
-use crate::document::{Action, DefaultAction, Document, Limit, Rule, Scope, Window};
+use crate::condition::Condition;
+use crate::document::{self, Action, DefaultAction, Document, Limit, MethodAction, Rule, Scope, Window};
 use crate::limit::CounterId;
+use crate::number::Decimal;
+use crate::path::Path;
 use crate::pattern;
 use crate::policy_id::PolicyId;
+use crate::resource::Mode;
+use crate::schema::ArgumentsSchema;
 
 const MAX_HIDE: usize = 256;
 const MAX_TOOLS: usize = 512;
+const MAX_METHODS: usize = 128;
 const MAX_LIMITS: usize = 16;
-const MAX_LIMIT: u64 = 1_000_000_000;
+const MAX_CONDITIONS: usize = 32;
+const MAX_ARGUMENT_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_DIGITS: usize = 15;
 const MAX_PATTERN_CHARACTERS: usize = 128;
 const MAX_COUNTER_CHARACTERS: usize = 256;
 const MAX_REASON_CHARACTERS: usize = 512;
@@ -22,6 +30,7 @@ const MAX_REASON_CHARACTERS: usize = 512;
 pub struct Policy {
     pub(crate) id: PolicyId,
     pub(crate) rules: Option<Rules>,
+    mode: Mode,
     warnings: Vec<String>,
 }
 
@@ -34,6 +43,7 @@ pub(crate) struct Rules {
     pub exact: HashMap<String, CompiledRule>,
     /// Closest first: by literal characters, then by key.
     pub globs: Vec<Glob>,
+    pub methods: BTreeMap<String, MethodAction>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,21 +59,46 @@ pub(crate) struct CompiledRule {
     pub pointer: String,
     pub action: Action,
     pub reason: Option<String>,
+    pub max_bytes: Option<u64>,
+    pub schema: Option<ArgumentsSchema>,
+    pub require: Vec<Condition>,
+    pub deny_if: Vec<CompiledDenyIf>,
     pub limits: Vec<CompiledLimit>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct CompiledDenyIf {
+    pub conditions: Vec<Condition>,
+    pub reason: Option<String>,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct CompiledLimit {
     pub pointer: String,
     pub counter: Arc<CounterId>,
-    pub max: u64,
+    /// In units of 10^-18.
+    pub max: u128,
+    /// Where the amount of a call stands; none where each call counts 1.
+    pub amount: Option<Path>,
 }
 
 impl Policy {
     /// Stands for a policy of which no revision was ever accepted: it refuses every call.
     #[must_use]
     pub fn refusing(id: PolicyId) -> Self {
-        Self { id, rules: None, warnings: Vec::new() }
+        Self { id, rules: None, mode: Mode::Enforce, warnings: Vec::new() }
+    }
+
+    /// The policy in this mode; [`compile()`] makes one that enforces.
+    #[must_use]
+    pub fn in_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// Whether the policy refuses, or only says what it would do.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Name of the policy.
@@ -126,7 +161,7 @@ pub struct CompileError {
 /// Compiles a document.
 pub fn compile(id: PolicyId, document: &Document) -> Result<Policy, CompileErrors> {
     let mut compiler = Compiler { id, errors: Vec::new(), warnings: Vec::new(), counters: BTreeMap::new() };
-    let Document { version: _, default, hide, all_tools, tools } = document;
+    let Document { version: _, default, hide, all_tools, tools, methods } = document;
 
     compiler.bound("hide", "patterns", hide.len(), MAX_HIDE);
     for (i, pattern) in hide.iter().enumerate() {
@@ -150,15 +185,39 @@ pub fn compile(id: PolicyId, document: &Document) -> Result<Policy, CompileError
     // Keys come in order and the sort is stable, so equals stay in the order of their keys.
     globs.sort_by_key(|glob| std::cmp::Reverse(glob.literal_characters));
 
+    compiler.bound("methods", "entries", methods.len(), MAX_METHODS);
+    for key in methods.keys() {
+        let path = format!("methods.{key}");
+        compiler.pattern(&path, key);
+        if key == "tools/call" {
+            compiler.error(path, "calls are governed by `tools`, `hide` and `default`");
+        }
+    }
+    compiler.never_act(document);
+
     if !compiler.errors.is_empty() {
         return Err(CompileErrors(compiler.errors));
     }
-    let rules = Rules { default: *default, hide: hide.clone(), all_tools, exact, globs };
-    Ok(Policy { id: compiler.id, rules: Some(rules), warnings: compiler.warnings })
+    let rules = Rules { default: *default, hide: hide.clone(), all_tools, exact, globs, methods: methods.clone() };
+    Ok(Policy { id: compiler.id, rules: Some(rules), mode: Mode::Enforce, warnings: compiler.warnings })
+}
+
+/// The entry of `methods` that holds for a method: the exact key, else the glob with the most literal characters; of equals the
+/// one that denies.
+pub(crate) fn methods_verdict<'a>(methods: &'a BTreeMap<String, MethodAction>, method: &str) -> Option<(&'a str, MethodAction)> {
+    if let Some((key, action)) = methods.get_key_value(method) {
+        return Some((key, *action));
+    }
+    let matching = methods.iter().filter(|(key, _)| pattern::matches(key, method));
+    // `max_by_key` gives the last of equals, and is asked from the last key to the first.
+    matching
+        .rev()
+        .max_by_key(|(key, action)| (pattern::literal_characters(key), **action == MethodAction::Deny))
+        .map(|(key, action)| (key.as_str(), *action))
 }
 
 /// A token of a JSON pointer (RFC 6901).
-fn escape(token: &str) -> String {
+pub(crate) fn escape(token: &str) -> String {
     token.replace('~', "~0").replace('/', "~1")
 }
 
@@ -173,7 +232,9 @@ struct Compiler {
 struct Declared {
     path: String,
     counter: Arc<CounterId>,
-    max: u64,
+    max: u128,
+    /// As the rule wrote it.
+    written_max: String,
 }
 
 impl Compiler {
@@ -197,12 +258,34 @@ impl Compiler {
     }
 
     fn rule(&mut self, path: &str, pointer: &str, key: &str, rule: &Rule) -> CompiledRule {
-        let Rule { action, reason, limits, rate_limit } = rule;
-        if let Some(reason) = reason {
-            let characters = reason.chars().count();
-            if characters > MAX_REASON_CHARACTERS {
-                self.error(format!("{path}.reason"), format!("has at most {MAX_REASON_CHARACTERS} characters; this one has {characters}"));
+        let Rule { action, reason, arguments, require, deny_if, limits, rate_limit } = rule;
+        self.reason(&format!("{path}.reason"), reason.as_deref());
+        let arguments = arguments.as_ref();
+        let max_bytes = arguments.and_then(|arguments| arguments.max_bytes);
+        if max_bytes.is_some_and(|max| max > MAX_ARGUMENT_BYTES) {
+            self.error(format!("{path}.arguments.maxBytes"), format!("is at most {MAX_ARGUMENT_BYTES}: no message is longer"));
+        }
+        let schema = arguments.and_then(|arguments| arguments.schema.as_ref()).and_then(|schema| {
+            ArgumentsSchema::compile(schema)
+                .map_err(|(place, message)| {
+                    let dot = if place.is_empty() { "" } else { "." };
+                    self.error(format!("{path}.arguments.schema{dot}{place}"), message);
+                })
+                .ok()
+        });
+        self.bound(&format!("{path}.require"), "conditions", require.len(), MAX_CONDITIONS);
+        let required = self.conditions(&format!("{path}.require"), require);
+        self.bound(&format!("{path}.denyIf"), "entries", deny_if.len(), MAX_CONDITIONS);
+        let mut refusing = Vec::with_capacity(deny_if.len());
+        for (i, entry) in deny_if.iter().enumerate() {
+            let path = format!("{path}.denyIf[{i}]");
+            self.reason(&format!("{path}.reason"), entry.reason.as_deref());
+            self.bound(&format!("{path}.conditions"), "conditions", entry.conditions.len(), MAX_CONDITIONS);
+            if entry.conditions.is_empty() {
+                self.warnings.push(format!("{path}.conditions: an empty list always holds, so every call is refused; `action: deny` says so"));
             }
+            let conditions = self.conditions(&format!("{path}.conditions"), &entry.conditions);
+            refusing.push(CompiledDenyIf { conditions, reason: entry.reason.clone() });
         }
         self.bound(&format!("{path}.limits"), "limits", limits.len(), MAX_LIMITS);
         let mut compiled = Vec::with_capacity(limits.len() + usize::from(rate_limit.is_some()));
@@ -211,55 +294,143 @@ impl Compiler {
             compiled.extend(self.limit(&format!("{path}.limits[{i}]"), pointer, limit));
         }
         if let Some(rate_limit) = rate_limit {
-            let limit =
-                Limit { counter: format!("{key}_rate"), window: rate_limit.window.clone(), max: rate_limit.max, scope: Scope::Session };
+            let limit = Limit {
+                counter: format!("{key}_rate"),
+                window: rate_limit.window.clone(),
+                max: rate_limit.max.into(),
+                scope: Scope::Session,
+                increment_from: None,
+            };
             compiled.extend(self.limit(&format!("{path}.rateLimit"), format!("{pointer}/rateLimit"), &limit));
         }
         if *action != Action::Allow {
             let action = if *action == Action::Deny { "deny" } else { "hide" };
-            for (field, written) in [("limits", !limits.is_empty()), ("rateLimit", rate_limit.is_some())] {
-                if written {
-                    self.warnings.push(format!("{path}.{field}: never acts beside action: {action}"));
-                }
+            let written = [
+                ("arguments", arguments.is_some()),
+                ("require", !require.is_empty()),
+                ("denyIf", !deny_if.is_empty()),
+                ("limits", !limits.is_empty()),
+                ("rateLimit", rate_limit.is_some()),
+            ];
+            for (field, _) in written.iter().filter(|(_, written)| *written) {
+                self.warnings.push(format!("{path}.{field}: never acts beside action: {action}"));
             }
             if action == "hide" && reason.is_some() {
                 self.warnings.push(format!("{path}.reason: never told, since a hidden tool is answered as an unknown one"));
             }
         }
-        CompiledRule { pointer: pointer.to_owned(), action: *action, reason: reason.clone(), limits: compiled }
+        CompiledRule {
+            pointer: pointer.to_owned(),
+            action: *action,
+            reason: reason.clone(),
+            max_bytes,
+            schema,
+            require: required,
+            deny_if: refusing,
+            limits: compiled,
+        }
+    }
+
+    fn reason(&mut self, path: &str, reason: Option<&str>) {
+        let characters = reason.map_or(0, |reason| reason.chars().count());
+        if characters > MAX_REASON_CHARACTERS {
+            self.error(path, format!("has at most {MAX_REASON_CHARACTERS} characters; this one has {characters}"));
+        }
+    }
+
+    fn conditions(&mut self, path: &str, conditions: &[document::Condition]) -> Vec<Condition> {
+        let mut compiled = Vec::with_capacity(conditions.len());
+        for (i, condition) in conditions.iter().enumerate() {
+            match Condition::compile(condition) {
+                Ok(condition) => compiled.push(condition),
+                Err(errors) => {
+                    for (field, message) in errors {
+                        let dot = if field.is_empty() { "" } else { "." };
+                        self.error(format!("{path}[{i}]{dot}{field}"), message);
+                    }
+                }
+            }
+        }
+        compiled
     }
 
     fn limit(&mut self, path: &str, pointer: String, limit: &Limit) -> Option<CompiledLimit> {
-        let Limit { counter: name, window, max, scope } = limit;
+        let Limit { counter: name, window, max: written_max, scope, increment_from } = limit;
         let characters = name.chars().count();
         if characters == 0 || characters > MAX_COUNTER_CHARACTERS {
             self.error(format!("{path}.counter"), format!("a counter's name has 1 to {MAX_COUNTER_CHARACTERS} characters"));
         }
-        if *max > MAX_LIMIT {
-            self.error(format!("{path}.max"), format!("is at most {MAX_LIMIT}"));
-        }
+        let amount = increment_from.as_ref().and_then(|text| match Path::parse(text) {
+            Ok(amount) if amount.has_wildcard() => {
+                self.error(format!("{path}.incrementFrom"), "must lead to one value, so `[*]` cannot stand in it");
+                None
+            }
+            Ok(amount) => Some(amount),
+            Err(message) => {
+                self.error(format!("{path}.incrementFrom"), message);
+                None
+            }
+        });
+        let max = self.max(&format!("{path}.max"), written_max, increment_from.is_some());
         let Some(window_seconds) = window.seconds() else {
             self.error(format!("{path}.window"), describe_window(window));
             return None;
         };
+        let counter = CounterId {
+            policy: self.id.clone(),
+            name: name.as_str().into(),
+            window_seconds,
+            scope: *scope,
+            increment_from: increment_from.as_deref().map(Into::into),
+        };
+        let max = max?;
         if let Some(declared) = self.counters.get(name) {
-            let same = declared.max == *max && declared.counter.window_seconds == window_seconds && declared.counter.scope == *scope;
-            if !same {
+            if declared.max != max || *declared.counter != counter {
+                let from = declared.counter.increment_from.as_ref().map_or_else(String::new, |from| format!(", incrementFrom {from}"));
                 let message = format!(
-                    "counter `{name}` is shared with {}, which says window {}s, max {}, scope {}; rules that share a counter must agree",
+                    "counter `{name}` is shared with {}, which says window {}s, max {}, scope {}{from}; rules that share a counter must agree",
                     declared.path,
                     declared.counter.window_seconds,
-                    declared.max,
+                    declared.written_max,
                     declared.counter.scope.as_str()
                 );
                 self.error(path, message);
                 return None;
             }
-            return Some(CompiledLimit { pointer, counter: Arc::clone(&declared.counter), max: *max });
+            return Some(CompiledLimit { pointer, counter: Arc::clone(&declared.counter), max, amount });
         }
-        let counter = Arc::new(CounterId { policy: self.id.clone(), name: name.as_str().into(), window_seconds, scope: *scope });
-        self.counters.insert(name.clone(), Declared { path: path.to_owned(), counter: Arc::clone(&counter), max: *max });
-        Some(CompiledLimit { pointer, counter, max: *max })
+        let counter = Arc::new(counter);
+        let declared = Declared { path: path.to_owned(), counter: Arc::clone(&counter), max, written_max: written_max.to_string() };
+        self.counters.insert(name.clone(), declared);
+        Some(CompiledLimit { pointer, counter, max, amount })
+    }
+
+    /// A limit's `max` in units.
+    fn max(&mut self, path: &str, written: &serde_json::Number, may_have_fraction: bool) -> Option<u128> {
+        // It prints as a JSON number.
+        let max = Decimal::parse(&written.to_string()).unwrap_or_else(Decimal::zero);
+        let wrong = if max.is_negative() {
+            "must not be negative"
+        } else if max.is_beyond_exact() {
+            "is at most 2^53"
+        } else if !may_have_fraction && !max.is_whole() {
+            "counts calls, so it is a whole number; only beside `incrementFrom` can it have a fraction"
+        } else if max.significant_digits() > MAX_DIGITS {
+            "has at most 15 significant digits"
+        } else {
+            return max.to_units();
+        };
+        self.error(path, wrong);
+        None
+    }
+
+    /// Warns of entries that `hide` always wins over.
+    fn never_act(&mut self, document: &Document) {
+        for key in document.tools.keys() {
+            if let Some(i) = document.hide.iter().position(|hidden| pattern::covers(hidden, key)) {
+                self.warnings.push(format!("tools.{key}: never acts: hide[{i}] hides every tool that it matches"));
+            }
+        }
     }
 }
 

@@ -1,28 +1,37 @@
 //! The engine: policies in force, a call, the counters and the time give a decision. Total and infallible.
 //!
-//! The order of steps is the language's: hide, entry or default, action, limits; in each step the tool's own rule comes before
-//! `allTools`. Of several policies the gravest refusal is told, then the first by namespace and name.
+//! [`Policies::judge`] asks every rule and needs no counters; [`Judged::reserve`] asks the counters. The line that refuses a call
+//! is in [`crate::judge`], where the rules of one policy are asked in the order of the language. Of several policies the gravest
+//! refusal is told, then the first by namespace and name. A policy in audit mode is asked as all others are, and never heeded.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::caller::Caller;
-use crate::compile::{CompiledLimit, CompiledRule, Policy, Rules};
-use crate::decision::{Allowed, Code, Decision, Refusal};
-use crate::document::{Action, DefaultAction, Scope};
-use crate::limit::{Budget, Claim, Counters};
-use crate::pattern;
+use crate::compile::{Policy, methods_verdict};
+use crate::decision::{Allowed, Audited, Code, Decision, Outcome, Refusal};
+use crate::document::{MethodAction, Scope};
+use crate::facts::ServerName;
+use crate::judge::{Admitted, Arguments, Standing, standing};
+use crate::limit::{Budget, Claim, Counters, Full};
+use crate::method;
 use crate::policy_id::PolicyId;
+use crate::resource::Mode;
+use crate::trace::{Step, Trace};
 
 /// One `tools/call`.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The tool's name, as the server will read it.
     pub tool: &'a str,
+    /// The arguments as they were sent, a JSON text; empty where the call has none.
+    pub arguments: &'a str,
     /// Who calls.
     pub caller: &'a Caller,
     /// The MCP session, if it was opened through the sidecar; any other id is as none.
     pub session: Option<&'a str>,
+    /// The server that is called.
+    pub server: ServerName<'a>,
 }
 
 /// The policies of one pod. All of them must agree to a call; with none, every call is refused.
@@ -33,37 +42,25 @@ pub struct Policies {
 }
 
 /// How full a counter is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CounterUsage {
     /// The policy that declares the counter.
     pub policy: PolicyId,
     /// The counter's name.
     pub counter: Arc<str>,
-    /// How many calls a budget holds.
-    pub max: u64,
-    /// How many are in the fullest budget of the counter now.
-    pub used: u64,
+    /// What a budget holds: calls, or the sum of amounts.
+    pub max: f64,
+    /// What is used in the fullest budget of the counter now.
+    pub used: f64,
 }
 
-/// What one policy says of a tool before any counter is looked at.
-enum Standing<'a> {
-    Admitted(Admitted<'a>),
-    Refused(Refusal),
-}
-
-struct Admitted<'a> {
-    policy: &'a Policy,
-    /// Pointer to the entry, or to the default, that admitted the tool.
-    pointer: &'a str,
-    entries: Vec<&'a CompiledRule>,
-    all_tools: Option<&'a CompiledRule>,
-}
-
-impl<'a> Admitted<'a> {
-    /// The limits that hold, in the order in which they are told, each with its rule.
-    fn limits(&self) -> impl Iterator<Item = (&'a CompiledRule, &'a CompiledLimit)> {
-        self.entries.iter().copied().chain(self.all_tools).flat_map(|rule| rule.limits.iter().map(move |limit| (rule, limit)))
-    }
+/// A call of which every rule was asked, and no counter yet.
+#[derive(Debug)]
+pub struct Judged<'a> {
+    call: Call<'a>,
+    /// What the policies in force say together, those in audit mode left out.
+    told: Result<Vec<Admitted<'a>>, Refusal>,
+    audits: Vec<(&'a Policy, Standing<'a>)>,
 }
 
 impl Policies {
@@ -77,66 +74,82 @@ impl Policies {
     /// Decides a call. An allowed call has reserved in all of its counters, a refused one in none.
     ///
     /// `now` is the time since any fixed moment on a monotonic clock.
-    pub fn decide(&self, counters: &mut Counters, call: &Call<'_>, now: Duration) -> Decision {
+    pub fn decide(&self, counters: &mut Counters, call: &Call<'_>, now: Duration) -> Outcome {
+        self.judge(call).reserve(counters, now)
+    }
+
+    /// Asks every rule, in the order of the language.
+    #[must_use]
+    pub fn judge<'a>(&'a self, call: &Call<'a>) -> Judged<'a> {
+        self.judge_with(call, &mut ())
+    }
+
+    /// Decides a call and tells each step: what was asked, what it found, and what would change it. Nothing is reserved.
+    pub fn explain(&self, counters: &mut Counters, call: &Call<'_>, now: Duration) -> (Outcome, Vec<Step>) {
+        let mut steps = Vec::new();
+        let outcome = self.judge_with(call, &mut steps).settle(counters, now, &mut steps);
+        if let Outcome { decision: Decision::Allowed(allowed), audited } = outcome {
+            let reservation = allowed.reservation;
+            counters.refund(reservation);
+            let allowed = Allowed { reservation: crate::limit::Reservation::default(), ..allowed };
+            return (Outcome { decision: Decision::Allowed(allowed), audited }, steps);
+        }
+        (outcome, steps)
+    }
+
+    fn judge_with<'a, T: Trace>(&'a self, call: &Call<'a>, trace: &mut T) -> Judged<'a> {
+        let arguments = Arguments::new(call.arguments);
         let mut admitted = Vec::with_capacity(self.policies.len());
+        let mut audits = Vec::new();
         let mut gravest: Option<Refusal> = None;
         for policy in &self.policies {
-            match standing(policy, call.tool) {
-                Standing::Admitted(by) => admitted.push(by),
-                Standing::Refused(refusal) => {
+            match (policy.mode(), standing(policy, call, &arguments, trace)) {
+                (Mode::Audit, standing) => audits.push((policy, standing)),
+                (Mode::Enforce, Standing::Admitted(by)) => admitted.push(by),
+                (Mode::Enforce, Standing::Refused(refusal)) => {
                     if gravest.as_ref().is_none_or(|told| gravity(refusal.code) > gravity(told.code)) {
                         gravest = Some(refusal);
                     }
                 }
             }
         }
-        if let Some(refusal) = gravest {
-            return Decision::Refused(refusal);
-        }
-        let Some(first) = admitted.first() else {
-            return Decision::Refused(Refusal::of(Code::NoPolicy));
+        let told = match gravest {
+            Some(refusal) => Err(refusal),
+            None if self.policies.is_empty() => Err(Refusal::of(Code::NoPolicy)),
+            None => Ok(admitted),
         };
-
-        let mut claims: Vec<Claim<'_>> = Vec::new();
-        let mut over: Option<Refusal> = None;
-        for by in &admitted {
-            for (rule, limit) in by.limits() {
-                if claims.iter().any(|claim| claim.counter == &*limit.counter) {
-                    continue;
-                }
-                let claim = Claim { counter: &limit.counter, budget: budget(limit.counter.scope, call), max: limit.max };
-                if let Err(full) = counters.check(&claim, now) {
-                    match &mut over {
-                        // A retry passes when the last of the full counters is free again, if ever.
-                        Some(told) => {
-                            told.retry_after_seconds = told.retry_after_seconds.zip(full.retry_after_seconds).map(|(a, b)| a.max(b));
-                        }
-                        None => {
-                            over = Some(Refusal {
-                                counter: Some(Arc::clone(&limit.counter.name)),
-                                retry_after_seconds: full.retry_after_seconds,
-                                ..Refusal::by(by.policy, Code::LimitExceeded, &limit.pointer, rule.reason.as_deref())
-                            });
-                        }
-                    }
-                }
-                claims.push(claim);
-            }
-        }
-        match over {
-            Some(refusal) => Decision::Refused(refusal),
-            None => Decision::Allowed(Allowed {
-                policy: first.policy.id.clone(),
-                rule: first.pointer.to_owned(),
-                reservation: counters.take(claims, now),
-            }),
-        }
+        Judged { call: *call, told, audits }
     }
 
-    /// Whether `tools/list` may show the tool: it is neither hidden nor denied, whatever the counters say.
+    /// Decides a request or notification that is no `tools/call`, of either side.
+    #[must_use]
+    pub fn decide_method(&self, method: &str) -> MethodOutcome {
+        let mut audited = Vec::new();
+        let mut told: Option<Refusal> = None;
+        for policy in &self.policies {
+            let refusal = method_refusal(policy, method);
+            match policy.mode() {
+                Mode::Audit => audited.push(audited_as(policy, refusal.as_ref())),
+                Mode::Enforce => {
+                    if let Some(refusal) = refusal
+                        && told.as_ref().is_none_or(|told| gravity(refusal.code) > gravity(told.code))
+                    {
+                        told = Some(refusal);
+                    }
+                }
+            }
+        }
+        if self.policies.is_empty() && !opens(method) {
+            told = Some(Refusal::of(Code::NoPolicy));
+        }
+        MethodOutcome { refusal: told, audited }
+    }
+
+    /// Whether `tools/list` may show the tool: it is neither hidden nor denied, whatever its arguments and the counters say.
     #[must_use]
     pub fn lists(&self, _caller: &Caller, tool: &str) -> bool {
-        !self.policies.is_empty() && self.policies.iter().all(|policy| matches!(standing(policy, tool), Standing::Admitted(_)))
+        let mut policies = self.policies.iter().filter(|policy| policy.mode() == Mode::Enforce);
+        !self.policies.is_empty() && policies.all(|policy| policy.lists(tool))
     }
 
     /// Whether an accepted policy is in force for the caller, and none that was never accepted. If not, everything but the
@@ -168,8 +181,8 @@ impl Policies {
             .map(|limit| CounterUsage {
                 policy: limit.counter.policy.clone(),
                 counter: Arc::clone(&limit.counter.name),
-                max: limit.max,
-                used: counters.fullest(&limit.counter, now),
+                max: whole(limit.max),
+                used: whole(counters.fullest(&limit.counter, now)),
             })
             .collect();
         usage.sort_by(|a, b| (&a.policy, &a.counter).cmp(&(&b.policy, &b.counter)));
@@ -178,18 +191,99 @@ impl Policies {
     }
 }
 
-impl Refusal {
-    fn of(code: Code) -> Self {
-        Self { code, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
+/// What the policies say of a method.
+#[derive(Debug)]
+pub struct MethodOutcome {
+    /// The gravest refusal; none if the method passes.
+    pub refusal: Option<Refusal>,
+    /// What policies in audit mode would have said.
+    pub audited: Vec<Audited>,
+}
+
+impl Judged<'_> {
+    /// Asks the counters, and reserves in all of them or in none.
+    pub fn reserve(self, counters: &mut Counters, now: Duration) -> Outcome {
+        self.settle(counters, now, &mut ())
     }
 
-    fn by(policy: &Policy, code: Code, pointer: &str, reason: Option<&str>) -> Self {
-        Self {
-            policy: Some(policy.id.clone()),
-            rule: (!pointer.is_empty()).then(|| pointer.to_owned()),
-            reason: reason.map(str::to_owned),
-            ..Self::of(code)
+    fn settle<T: Trace>(self, counters: &mut Counters, now: Duration, trace: &mut T) -> Outcome {
+        let Self { call, told, audits } = self;
+        let (mut refusal, mut claims) = match &told {
+            Ok(admitted) => claim(admitted, &call, counters, now, trace),
+            Err(refusal) => (Some(refusal.clone()), Vec::new()),
+        };
+        let mut audited = Vec::with_capacity(audits.len());
+        for (policy, standing) in &audits {
+            let over = match standing {
+                Standing::Admitted(by) => {
+                    let (over, wanted) = claim(std::slice::from_ref(by), &call, counters, now, trace);
+                    if over.is_none() && refusal.is_none() {
+                        claims.extend(wanted);
+                    }
+                    over
+                }
+                Standing::Refused(refusal) => Some(refusal.clone()),
+            };
+            audited.push(audited_as(policy, over.as_ref()));
         }
+        if let Some(refusal) = refusal.take() {
+            return Outcome { decision: Decision::Refused(refusal), audited };
+        }
+        let first = told.as_ref().ok().and_then(|admitted| admitted.first());
+        let allowed = Allowed {
+            policy: first.map(|by| by.policy.id.clone()),
+            rule: first.map(|by| by.pointer.to_owned()),
+            reservation: counters.take(claims, now),
+        };
+        Outcome { decision: Decision::Allowed(allowed), audited }
+    }
+}
+
+/// What these policies want of the counters, and the refusal if one of those has no room.
+fn claim<'a, T: Trace>(
+    admitted: &'a [Admitted<'a>],
+    call: &Call<'_>,
+    counters: &mut Counters,
+    now: Duration,
+    trace: &mut T,
+) -> (Option<Refusal>, Vec<Claim<'a>>) {
+    let mut claims: Vec<Claim<'a>> = Vec::new();
+    let mut over: Option<Refusal> = None;
+    for by in admitted {
+        for demand in &by.demands {
+            let limit = demand.limit;
+            // A call counts once in a counter, however many rules name it.
+            if claims.iter().any(|claim| claim.counter == &*limit.counter) {
+                continue;
+            }
+            let claim = Claim { counter: &limit.counter, budget: budget(limit.counter.scope, call), max: limit.max, amount: demand.amount };
+            let full = counters.check(&claim, now).err();
+            trace.step(|| Step::of_limit(by.policy, limit, full.as_ref(), counters.used(&claim, now)));
+            if let Some(Full { retry_after_seconds }) = full {
+                match &mut over {
+                    // A retry passes when the last of the full counters is free again, if ever.
+                    Some(told) => told.retry_after_seconds = told.retry_after_seconds.zip(retry_after_seconds).map(|(a, b)| a.max(b)),
+                    None => {
+                        over = Some(Refusal {
+                            counter: Some(Arc::clone(&limit.counter.name)),
+                            retry_after_seconds,
+                            ..Refusal::by(by.policy, Code::LimitExceeded, limit.pointer.clone(), demand.rule.reason.as_deref())
+                        });
+                    }
+                }
+            }
+            claims.push(claim);
+        }
+    }
+    (over, claims)
+}
+
+fn audited_as(policy: &Policy, refusal: Option<&Refusal>) -> Audited {
+    Audited {
+        policy: policy.id.clone(),
+        code: refusal.map_or(Code::Allowed, |refusal| refusal.code),
+        rule: refusal.and_then(|refusal| refusal.rule.clone()),
+        counter: refusal.and_then(|refusal| refusal.counter.clone()),
     }
 }
 
@@ -202,40 +296,23 @@ fn gravity(code: Code) -> u8 {
     }
 }
 
-fn standing<'a>(policy: &'a Policy, tool: &str) -> Standing<'a> {
+fn method_refusal(policy: &Policy, method: &str) -> Option<Refusal> {
     let Some(rules) = &policy.rules else {
-        return Standing::Refused(Refusal::by(policy, Code::NoPolicy, "", None));
+        return (!opens(method)).then(|| Refusal::by(policy, Code::NoPolicy, String::new(), None));
     };
-    if let Some(i) = rules.hide.iter().position(|hidden| pattern::matches(hidden, tool)) {
-        return Standing::Refused(Refusal::by(policy, Code::Hidden, &format!("/hide/{i}"), None));
+    match methods_verdict(&rules.methods, method) {
+        Some((key, MethodAction::Deny)) => {
+            Some(Refusal::by(policy, Code::MethodDenied, format!("/methods/{}", crate::compile::escape(key)), None))
+        }
+        Some((_, MethodAction::Allow)) => None,
+        None if method::is_known(method) => None,
+        None => Some(Refusal::by(policy, Code::MethodDenied, String::new(), None)),
     }
-    let entries = rules.entries(tool);
-    let all_tools = rules.all_tools.as_ref();
-    if entries.is_empty() && rules.default == DefaultAction::Deny {
-        return Standing::Refused(Refusal::by(policy, Code::DefaultDeny, "/default", None));
-    }
-    // Of equal globs the gravest action holds; the tool's own action is told before that of `allTools`.
-    let hides = |rule: &&&CompiledRule| rule.action == Action::Hide;
-    let refuses = |rule: &&&CompiledRule| rule.action == Action::Deny;
-    let refused_by = entries.iter().find(hides).or_else(|| entries.iter().find(refuses)).copied();
-    if let Some(rule) = refused_by.or(all_tools.filter(|rule| rule.action != Action::Allow)) {
-        let code = if rule.action == Action::Hide { Code::Hidden } else { Code::ToolDenied };
-        return Standing::Refused(Refusal::by(policy, code, &format!("{}/action", rule.pointer), rule.reason.as_deref()));
-    }
-    let pointer = entries.first().map_or("/default", |rule| &rule.pointer);
-    Standing::Admitted(Admitted { policy, pointer, entries, all_tools })
 }
 
-impl Rules {
-    /// The rules that hold for the tool: the exact entry, else the closest glob and its equals, in the order of their keys.
-    fn entries(&self, tool: &str) -> Vec<&CompiledRule> {
-        if let Some(rule) = self.exact.get(tool) {
-            return vec![rule];
-        }
-        let mut matching = self.globs.iter().filter(|glob| pattern::matches(&glob.pattern, tool)).peekable();
-        let closest = matching.peek().map(|glob| glob.literal_characters);
-        matching.take_while(|glob| Some(glob.literal_characters) == closest).map(|glob| &glob.rule).collect()
-    }
+/// Whether the method only opens or keeps a connection, so that it passes even while no policy is in force.
+fn opens(method: &str) -> bool {
+    matches!(method, "initialize" | "server/discover" | "ping") || method.starts_with("notifications/")
 }
 
 /// Whose budget the call spends from.
@@ -245,4 +322,10 @@ fn budget(scope: Scope, call: &Call<'_>) -> Budget {
         (Scope::Session, Some(session)) => Budget::Session(session.into()),
         (Scope::Session, None) | (Scope::Grant, _) => Budget::Caller(call.caller.clone()),
     }
+}
+
+/// Units as people count, for metrics.
+#[allow(clippy::cast_precision_loss, reason = "a metric is a double")]
+fn whole(units: u128) -> f64 {
+    units as f64 / 1e18
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::compile::Policy;
 use crate::limit::Reservation;
 use crate::policy_id::PolicyId;
 
@@ -22,6 +23,16 @@ pub enum Code {
     DefaultDeny,
     /// The entry's action is `deny`.
     ToolDenied,
+    /// The arguments are not what the rule demands as a whole, or an amount cannot be counted.
+    ArgumentsInvalid,
+    /// A condition of `require` does not hold.
+    RequireFailed,
+    /// All conditions of an entry of `denyIf` hold.
+    DenyIf,
+    /// A condition could not be decided.
+    PolicyError,
+    /// Denied by `methods`.
+    MethodDenied,
     /// A counter is full.
     LimitExceeded,
     /// No policy is in force.
@@ -41,6 +52,11 @@ impl Code {
             Self::Hidden => "hidden",
             Self::DefaultDeny => "default_deny",
             Self::ToolDenied => "tool_denied",
+            Self::ArgumentsInvalid => "arguments_invalid",
+            Self::RequireFailed => "require_failed",
+            Self::DenyIf => "deny_if",
+            Self::PolicyError => "policy_error",
+            Self::MethodDenied => "method_denied",
             Self::LimitExceeded => "limit_exceeded",
             Self::NoPolicy => "no_policy",
             Self::Malformed => "malformed",
@@ -55,6 +71,28 @@ impl fmt::Display for Code {
     }
 }
 
+/// What is to be done with a call, and what policies in audit mode would have done.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What is to be done.
+    pub decision: Decision,
+    /// What each policy in audit mode says, by namespace and name.
+    pub audited: Vec<Audited>,
+}
+
+/// What a policy in audit mode would have said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audited {
+    /// The policy.
+    pub policy: PolicyId,
+    /// Its verdict.
+    pub code: Code,
+    /// JSON pointer (RFC 6901) to the field that would have refused; none if nothing would have.
+    pub rule: Option<String>,
+    /// The counter that is full, with [`Code::LimitExceeded`].
+    pub counter: Option<Arc<str>>,
+}
+
 /// What is to be done with a call.
 #[derive(Debug)]
 pub enum Decision {
@@ -67,10 +105,10 @@ pub enum Decision {
 /// An allowed call: which rule allowed it, and what it reserved.
 #[derive(Debug)]
 pub struct Allowed {
-    /// The first policy in force, by namespace and name.
-    pub policy: PolicyId,
+    /// The first policy in force, by namespace and name; none if all of them are in audit mode.
+    pub policy: Option<PolicyId>,
     /// JSON pointer (RFC 6901) to that policy's rule: `/tools/<key>` or `/default`.
-    pub rule: String,
+    pub rule: Option<String>,
     /// What the call took from its counters. Give it to [`crate::Counters::refund`] if the tool certainly did not run.
     pub reservation: Reservation,
 }
@@ -90,4 +128,20 @@ pub struct Refusal {
     pub counter: Option<Arc<str>>,
     /// Whole seconds, rounded up, after which a retry can succeed; none if no retry ever can.
     pub retry_after_seconds: Option<u64>,
+}
+
+impl Refusal {
+    pub(crate) fn of(code: Code) -> Self {
+        Self { code, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
+    }
+
+    /// `pointer` is empty where no field refused.
+    pub(crate) fn by(policy: &Policy, code: Code, pointer: String, reason: Option<&str>) -> Self {
+        Self {
+            policy: Some(policy.id.clone()),
+            rule: (!pointer.is_empty()).then_some(pointer),
+            reason: reason.map(str::to_owned),
+            ..Self::of(code)
+        }
+    }
 }

@@ -37,6 +37,13 @@ pub struct Document {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 512))]
     pub tools: BTreeMap<String, Rule>,
+
+    /// What holds for every MCP method but `tools/call`: `resources/read`, `prompts/get`, `sampling/createMessage` and so on. A
+    /// key is an exact name, or a glob with `*` and `?`; the exact key wins, otherwise the glob with the most literal characters.
+    /// Methods of the supported MCP revisions that no key matches are allowed, all others denied.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 128))]
+    pub methods: BTreeMap<String, MethodAction>,
 }
 
 /// Version of the grammar.
@@ -59,6 +66,16 @@ pub enum DefaultAction {
     Allow,
 }
 
+/// What holds for a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MethodAction {
+    /// Passes.
+    Allow,
+    /// Answered with an error that says that a policy refused it.
+    Deny,
+}
+
 /// What holds for calls of the tools that an entry matches. Empty: allowed, no checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -72,6 +89,20 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub reason: Option<String>,
+
+    /// What the arguments must be as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<Arguments>,
+
+    /// Conditions that must all hold, else the call is refused. A condition that cannot be decided refuses the call too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub require: Vec<Condition>,
+
+    /// The call is refused when all conditions of one entry hold. A condition that cannot be decided refuses the call too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub deny_if: Vec<DenyIf>,
 
     /// Budgets of calls. A call must fit in every one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -103,11 +134,95 @@ impl Action {
     }
 }
 
+/// What the arguments of a call must be as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Arguments {
+    /// A JSON Schema (2020-12) that the arguments must satisfy. No `$ref` to another document; at most 32 levels deep; `format`
+    /// is asserted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub schema: Option<serde_json::Value>,
+
+    /// The most bytes that `arguments` may have, as sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4_194_304))]
+    pub max_bytes: Option<u64>,
+}
+
+/// A condition on a call: either `path`, `op` and `value`, or `cel`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Condition {
+    /// What is looked at: `args`, then any of `.name`, `["any key"]`, `[0]`, `[*]`. Of `[*]`, `require` needs all elements,
+    /// `denyIf` any of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub path: Option<String>,
+
+    /// How it is compared with `value`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub op: Option<Op>,
+
+    /// What it is compared with: any JSON value for `eq`, `neq` and `contains`; a list for `in` and `not_in`; a number for `lt`,
+    /// `lte`, `gt` and `gte`; a regular expression for `regex`; `true` (the default) or `false` for `exists`.
+    #[serde(default, deserialize_with = "present", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_value")]
+    pub value: Option<serde_json::Value>,
+
+    /// An expression in CEL over `args`, `tool`, `caller` and `server` that gives a boolean.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2048))]
+    pub cel: Option<String>,
+}
+
+/// How a condition compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Op {
+    /// Equal as JSON; values of different types are unequal.
+    Eq,
+    /// Not equal as JSON.
+    Neq,
+    /// Equal to a member of the list.
+    In,
+    /// Equal to no member of the list.
+    NotIn,
+    /// A number below.
+    Lt,
+    /// A number below, or equal.
+    Lte,
+    /// A number above.
+    Gt,
+    /// A number above, or equal.
+    Gte,
+    /// A string in which the regular expression matches.
+    Regex,
+    /// A string with this substring, or an array with this member.
+    Contains,
+    /// There, or not.
+    Exists,
+}
+
+/// Conditions that refuse a call when all of them hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DenyIf {
+    /// The conditions. An empty list always holds.
+    #[schemars(length(max = 32))]
+    pub conditions: Vec<Condition>,
+
+    /// Told to the agent when this entry refuses a call, instead of the rule's reason. At most 512 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub reason: Option<String>,
+}
+
 /// A budget of calls over a sliding window: no interval of the window's length ever sees more than `max` calls.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Limit {
-    /// Name of the counter. Rules of one policy that name the same counter share it, and must agree on window, max and scope.
+    /// Name of the counter. Rules of one policy that name the same counter share it, and must agree on the rest.
     #[schemars(length(min = 1, max = 256))]
     pub counter: String,
 
@@ -115,14 +230,21 @@ pub struct Limit {
     /// seconds; from 1 second to 31 days.
     pub window: Window,
 
-    /// How many calls the window admits. 0 admits none.
-    #[schemars(range(max = 1_000_000_000))]
-    pub max: u64,
+    /// How many calls the window admits, a whole number; 0 admits none. With `incrementFrom`: the sum of the amounts that the
+    /// window admits, which may have a fraction.
+    #[schemars(range(min = 0, max = 9_007_199_254_740_991_u64))]
+    pub max: serde_json::Number,
 
     /// Who shares the budget: `grant` (the default): one caller; `session`: one MCP session; `server`: everyone who calls this
     /// server.
     #[serde(default)]
     pub scope: Scope,
+
+    /// Path of the argument that is added to the counter instead of 1: money, tokens, rows. A call without it, or with a negative
+    /// one, is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub increment_from: Option<String>,
 }
 
 /// A budget of calls for each MCP session.
@@ -257,6 +379,21 @@ impl JsonSchema for Window {
             "pattern": "^(minute|hour|day|[1-9][0-9]{0,6}s|[1-9][0-9]{0,4}m|[1-9][0-9]{0,2}h|[1-9][0-9]?d)$",
         })
     }
+}
+
+/// A value that is there is kept, `null` included.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Value>, D::Error> {
+    serde_json::Value::deserialize(deserializer).map(Some)
+}
+
+/// Any JSON value, in the form that Kubernetes' structural schemas have for it.
+fn any_value(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"nullable": true, "x-kubernetes-preserve-unknown-fields": true})
+}
+
+/// Any JSON object, in the form that Kubernetes' structural schemas have for it.
+fn any_object(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
 #[cfg(test)]

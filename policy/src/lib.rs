@@ -5,26 +5,40 @@
 //! arguments. No input panics. A [`Policy`] cannot be invalid: only [`compile()`] makes one, and it is the same function in the
 //! operator that accepts a policy, in the sidecar that enforces it, and in the command line that checks it.
 //!
-//! The line that refuses a call is in [`Policies::decide`].
+//! The lines that refuse a call are in `judge.rs` (rules) and `decide.rs` (counters).
 
 mod caller;
+mod cel;
 mod compile;
+mod condition;
 mod decide;
 mod decision;
 pub mod document;
+mod facts;
+mod judge;
+pub mod json;
 mod limit;
+pub mod method;
+pub mod number;
+mod path;
 mod pattern;
 mod policy_id;
 pub mod read;
 pub mod resource;
+mod schema;
 pub mod snapshot;
+mod trace;
+mod truth;
+pub mod value;
 
 pub use caller::Caller;
 pub use compile::{CompileError, CompileErrors, Policy, compile};
-pub use decide::{Call, CounterUsage, Policies};
-pub use decision::{Allowed, Code, Decision, Refusal};
+pub use decide::{Call, CounterUsage, Judged, MethodOutcome, Policies};
+pub use decision::{Allowed, Audited, Code, Decision, Outcome, Refusal};
 pub use document::Document;
+pub use facts::ServerName;
 pub use limit::{Counters, Reservation};
 pub use policy_id::PolicyId;
-pub use resource::{PolicySpec, Server};
+pub use resource::{ClusterPolicySpec, Mode, PolicySpec, Server};
 pub use snapshot::Snapshot;
+pub use trace::{Step, Verdict};

@@ -35,6 +35,8 @@ pub(crate) struct CounterId {
     pub name: Arc<str>,
     pub window_seconds: u64,
     pub scope: Scope,
+    /// The path of the amounts, as written; none where each call counts 1.
+    pub increment_from: Option<Arc<str>>,
 }
 
 impl CounterId {
@@ -58,7 +60,9 @@ pub(crate) enum Budget {
 pub(crate) struct Claim<'a> {
     pub counter: &'a CounterId,
     pub budget: Budget,
-    pub max: u64,
+    /// In units of 10^-18, as [`Claim::amount`]; one call is 10^18.
+    pub max: u128,
+    pub amount: u128,
 }
 
 /// All counters of one server, by counter and budget. Keep one for as long as the process lives: counters outlive changes of
@@ -76,7 +80,15 @@ pub struct Counters {
 #[must_use = "give it to Counters::refund if the tool certainly did not run; drop it on purpose otherwise"]
 pub struct Reservation {
     at: Nanos,
-    taken: Vec<(CounterId, Option<Budget>)>,
+    taken: Vec<Taken>,
+}
+
+#[derive(Debug)]
+struct Taken {
+    counter: CounterId,
+    /// None: from what newcomers share.
+    budget: Option<Budget>,
+    amount: u128,
 }
 
 /// A counter that has no room, and the seconds after which it has again; none if it never will.
@@ -100,20 +112,30 @@ impl Counters {
     pub(crate) fn check(&mut self, claim: &Claim<'_>, now: Duration) -> Result<(), Full> {
         let now = self.advance(now);
         let window = claim.counter.window();
-        let room = match self.series.get_mut(claim.counter) {
-            None => Calls::default().room(claim.max, window, now),
-            Some(series) => match series.budgets.get_mut(&claim.budget) {
-                Some(calls) => calls.room(claim.max, window, now),
-                None if series.overflow.used(window, now) > 0 || self.budgets >= MAX_BUDGETS => {
-                    series.overflow.room(claim.max, window, now)
-                }
-                None => Calls::default().room(claim.max, window, now),
-            },
+        let room = match self.calls(claim, now) {
+            Some(calls) => calls.room(claim, window, now),
+            None => Calls::default().room(claim, window, now),
         };
         room.map_err(|wait| Full { retry_after_seconds: wait.map(|nanos| nanos.div_ceil(NANOS_PER_SECOND)) })
     }
 
-    /// Takes one call from each claim. They must have been checked at this same time.
+    /// What the claim's budget has used, in units.
+    pub(crate) fn used(&mut self, claim: &Claim<'_>, now: Duration) -> u128 {
+        let now = self.advance(now);
+        self.calls(claim, now).map_or(0, |calls| calls.used(claim.counter.window(), now))
+    }
+
+    /// The calls that the claim would be counted with; none if it would be the first of its budget.
+    fn calls(&mut self, claim: &Claim<'_>, now: Nanos) -> Option<&mut Calls> {
+        let series = self.series.get_mut(claim.counter)?;
+        if series.budgets.contains_key(&claim.budget) {
+            return series.budgets.get_mut(&claim.budget);
+        }
+        let shares = self.budgets >= MAX_BUDGETS || series.overflow.used(claim.counter.window(), now) > 0;
+        shares.then_some(&mut series.overflow)
+    }
+
+    /// Takes the amount of each claim. They must have been checked at this same time.
     pub(crate) fn take(&mut self, claims: Vec<Claim<'_>>, now: Duration) -> Reservation {
         let now = self.advance(now);
         let mut taken = Vec::with_capacity(claims.len());
@@ -127,11 +149,11 @@ impl Counters {
             let known = series.budgets.contains_key(&claim.budget);
             if known || (self.budgets < MAX_BUDGETS && series.overflow.used(window, now) == 0) {
                 self.budgets += usize::from(!known);
-                series.budgets.entry(claim.budget.clone()).or_default().push(window, now);
-                taken.push((claim.counter.clone(), Some(claim.budget)));
+                series.budgets.entry(claim.budget.clone()).or_default().push(claim.amount, window, now);
+                taken.push(Taken { counter: claim.counter.clone(), budget: Some(claim.budget), amount: claim.amount });
             } else {
-                series.overflow.push(window, now);
-                taken.push((claim.counter.clone(), None));
+                series.overflow.push(claim.amount, window, now);
+                taken.push(Taken { counter: claim.counter.clone(), budget: None, amount: claim.amount });
             }
         }
         Reservation { at: now, taken }
@@ -140,20 +162,20 @@ impl Counters {
     /// Gives back what a call took whose tool certainly did not run: the server could not be reached, or answered with a
     /// JSON-RPC error or an HTTP 4xx.
     pub fn refund(&mut self, reservation: Reservation) {
-        for (counter, budget) in reservation.taken {
+        for Taken { counter, budget, amount } in reservation.taken {
             let Some(series) = self.series.get_mut(&counter) else { continue };
             let calls = match budget {
                 Some(budget) => series.budgets.get_mut(&budget),
                 None => Some(&mut series.overflow),
             };
             if let Some(calls) = calls {
-                calls.remove(reservation.at);
+                calls.remove(reservation.at, amount);
             }
         }
     }
 
     /// Calls in the fullest budget of a counter.
-    pub(crate) fn fullest(&mut self, counter: &CounterId, now: Duration) -> u64 {
+    pub(crate) fn fullest(&mut self, counter: &CounterId, now: Duration) -> u128 {
         let now = self.advance(now);
         let window = counter.window();
         let Some(series) = self.series.get_mut(counter) else { return 0 };
@@ -184,7 +206,7 @@ impl Counters {
 #[derive(Debug, Default)]
 struct Calls {
     entries: VecDeque<Entry>,
-    total: u64,
+    total: u128,
 }
 
 /// Calls that expire together, when the last of them leaves the window.
@@ -192,43 +214,47 @@ struct Calls {
 struct Entry {
     first: Nanos,
     last: Nanos,
-    calls: u64,
+    amount: u128,
 }
 
 impl Calls {
-    fn used(&mut self, window: Nanos, now: Nanos) -> u64 {
+    fn used(&mut self, window: Nanos, now: Nanos) -> u128 {
         while let Some(oldest) = self.entries.front() {
             if now - oldest.last < window {
                 break;
             }
-            self.total -= oldest.calls;
+            self.total -= oldest.amount;
             self.entries.pop_front();
         }
         self.total
     }
 
-    /// Whether one more call fits; else how long until it does, none if it never will.
-    fn room(&mut self, max: u64, window: Nanos, now: Nanos) -> Result<(), Option<Nanos>> {
+    /// Whether the claim fits; else how long until it does, none if it never will.
+    fn room(&mut self, claim: &Claim<'_>, window: Nanos, now: Nanos) -> Result<(), Option<Nanos>> {
         let used = self.used(window, now);
-        if used < max {
+        let wanted = used.saturating_add(claim.amount);
+        if wanted <= claim.max || claim.amount == 0 {
             return Ok(());
         }
-        if max == 0 {
+        if claim.amount > claim.max {
             return Err(None);
         }
-        let mut to_expire = used - max + 1;
+        let mut to_expire = wanted - claim.max;
         for entry in &self.entries {
-            if entry.calls >= to_expire {
+            if entry.amount >= to_expire {
                 return Err(Some(entry.last + window - now));
             }
-            to_expire -= entry.calls;
+            to_expire -= entry.amount;
         }
         Err(None)
     }
 
-    fn push(&mut self, window: Nanos, now: Nanos) {
-        self.total += 1;
-        self.entries.push_back(Entry { first: now, last: now, calls: 1 });
+    fn push(&mut self, amount: u128, window: Nanos, now: Nanos) {
+        if amount == 0 {
+            return;
+        }
+        self.total += amount;
+        self.entries.push_back(Entry { first: now, last: now, amount });
         if self.entries.len() > EXACT_CALLS {
             self.coalesce(window);
         }
@@ -242,7 +268,7 @@ impl Calls {
             match joined.back_mut() {
                 Some(previous) if entry.last - previous.first <= window / 100 => {
                     previous.last = entry.last;
-                    previous.calls += entry.calls;
+                    previous.amount += entry.amount;
                 }
                 _ => joined.push_back(entry),
             }
@@ -251,12 +277,13 @@ impl Calls {
     }
 
     /// Takes out one call of this time, if it has not expired.
-    fn remove(&mut self, at: Nanos) {
-        let Some(index) = self.entries.iter().position(|entry| (entry.first..=entry.last).contains(&at)) else { return };
+    fn remove(&mut self, at: Nanos, amount: u128) {
+        let holds = |entry: &Entry| (entry.first..=entry.last).contains(&at) && entry.amount >= amount;
+        let Some(index) = self.entries.iter().position(holds) else { return };
         let Some(entry) = self.entries.get_mut(index) else { return };
-        entry.calls -= 1;
-        self.total -= 1;
-        if entry.calls == 0 {
+        entry.amount -= amount;
+        self.total -= amount;
+        if entry.amount == 0 {
             self.entries.remove(index);
         }
     }

@@ -41,6 +41,29 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
+/// Whether every name that `inner` matches is matched by `outer` too.
+pub(crate) fn covers(outer: &str, inner: &str) -> bool {
+    covers_from(&outer.chars().collect::<Vec<_>>(), &inner.chars().collect::<Vec<_>>())
+}
+
+/// The wild cards of `inner` are read as characters that no literal equals: whatever covers those covers all names.
+fn covers_from(outer: &[char], inner: &[char]) -> bool {
+    let mut reached = vec![false; inner.len() + 1];
+    reached[0] = true;
+    for pattern in outer {
+        let mut next = vec![false; inner.len() + 1];
+        for (i, at) in reached.iter().enumerate() {
+            if *pattern == '*' {
+                next[i] = *at || i > 0 && next[i - 1];
+            } else if *at && inner.get(i).is_some_and(|c| c == pattern && *c != '*' || *pattern == '?' && *c != '*') {
+                next[i + 1] = true;
+            }
+        }
+        reached = next;
+    }
+    reached[inner.len()]
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -74,6 +97,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn covers_as_documented() {
+        let cases = [
+            ("*", "a", true),
+            ("*", "a*", true),
+            ("a*", "ab", true),
+            ("a*", "ab*", true),
+            ("ab*", "a*", false),
+            ("?", "*", false),
+            ("?", "?", true),
+            ("a", "?", false),
+            ("*_delete", "*_delete", true),
+            ("*delete*", "x_delete_?", true),
+            ("a", "a", true),
+            ("a", "b", false),
+        ];
+        for (outer, inner, expected) in cases {
+            assert_eq!(covers(outer, inner), expected, "{outer} over {inner}");
+        }
+    }
+
     /// The slow and obvious reading of a glob.
     fn matches_naively(pattern: &[char], name: &[char]) -> bool {
         match pattern {
@@ -88,6 +132,11 @@ mod tests {
         fn agrees_with_the_obvious_reading(pattern in "[ab*?]{0,8}", name in "[abc]{0,8}") {
             let naive = matches_naively(&pattern.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>());
             prop_assert_eq!(matches(&pattern, &name), naive);
+        }
+
+        #[test]
+        fn what_covers_matches_every_name(outer in "[ab*?]{0,5}", inner in "[ab*?]{0,5}", name in "[abc]{0,6}") {
+            prop_assert!(!covers(&outer, &inner) || !matches(&inner, &name) || matches(&outer, &name));
         }
     }
 }

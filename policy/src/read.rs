@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::document::Document;
 use crate::policy_id::PolicyId;
-use crate::resource::{PolicySpec, Selector, Server};
+use crate::resource::{Mode, PolicySpec, Selector, Server};
 
 /// The API version of the manifests that this build reads.
 pub const API_VERSION: &str = "mcp-policy.dev/v1alpha1";
@@ -18,7 +18,7 @@ pub const KIND: &str = "McpPolicy";
 /// Fields of the resource, which a bare document must not have.
 const RESOURCE_FIELDS: [&str; 4] = ["selector", "server", "from", "mode"];
 /// Fields of the language that this release does not enforce, and so must not accept.
-const NOT_YET: [&str; 9] = ["methods", "mode", "from", "namespaceSelector", "arguments", "require", "denyIf", "approveIf", "incrementFrom"];
+const NOT_YET: [&str; 2] = ["from", "approveIf"];
 /// Spellings of gateways' formats, and the field that means the same.
 const GATEWAY_SPELLINGS: [(&str, &str); 3] = [("all_tools", "allTools"), ("rate_limit", "rateLimit"), ("on_deny", "reason")];
 
@@ -46,6 +46,8 @@ pub struct Manifest {
     pub selector: Option<Selector>,
     /// What is known of the server.
     pub server: Server,
+    /// Whether the policy refuses.
+    pub mode: Mode,
     /// The policy document.
     pub document: Document,
     /// Whether this was a manifest, not a bare document.
@@ -80,9 +82,9 @@ impl fmt::Display for FileError {
 
 /// Reads the `spec` of an `McpPolicy`.
 pub fn spec(value: &Value) -> Result<PolicySpec, FieldError> {
-    let (selector, server, document) = spec_parts(value)?;
+    let (selector, server, mode, document) = spec_parts(value)?;
     let selector = selector.ok_or_else(|| error("spec.selector", "is required; `{}` selects every pod of the namespace"))?;
-    Ok(PolicySpec { selector, server, document })
+    Ok(PolicySpec { selector, server, mode, document })
 }
 
 /// Reads a bare policy document.
@@ -137,7 +139,7 @@ fn manifest(file: &str, value: &Value) -> Result<Manifest, FieldError> {
     let map = object(value, "", "a policy document")?;
     if !map.contains_key("apiVersion") && !map.contains_key("kind") {
         let document = document(value)?;
-        return Ok(Manifest { id: PolicyId::new(None, file), selector: None, server: Server::default(), document, is_resource: false });
+        return Ok(Manifest { id: PolicyId::new(None, file), selector: None, server: Server::default(), mode: Mode::Enforce, document, is_resource: false });
     }
     for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
         if map.get(field).and_then(Value::as_str) != Some(expected) {
@@ -150,17 +152,18 @@ fn manifest(file: &str, value: &Value) -> Result<Manifest, FieldError> {
     let metadata = object(map.get("metadata").unwrap_or(&Value::Null), "metadata", "an object")?;
     let text = |field| metadata.get(field).and_then(Value::as_str);
     let id = PolicyId::new(text("namespace"), text("name").ok_or_else(|| error("metadata.name", "is required"))?);
-    let (selector, server, document) = spec_parts(map.get("spec").unwrap_or(&Value::Null))?;
-    Ok(Manifest { id, selector, server, document, is_resource: true })
+    let (selector, server, mode, document) = spec_parts(map.get("spec").unwrap_or(&Value::Null))?;
+    Ok(Manifest { id, selector, server, mode, document, is_resource: true })
 }
 
 /// The resource's own fields go to their types, and what remains is the document: so each part refuses what it does not know.
-fn spec_parts(value: &Value) -> Result<(Option<Selector>, Server, Document), FieldError> {
+fn spec_parts(value: &Value) -> Result<(Option<Selector>, Server, Mode, Document), FieldError> {
     let mut map = object(value, "spec", "an object")?.clone();
     let selector = map.remove("selector").map(|value| part(&value, "spec.selector")).transpose()?;
     let server = map.remove("server").map(|value| part(&value, "spec.server")).transpose()?.unwrap_or_default();
+    let mode = map.remove("mode").map(|value| part(&value, "spec.mode")).transpose()?.unwrap_or_default();
     let document = part(&Value::Object(map), "spec")?;
-    Ok((selector, server, document))
+    Ok((selector, server, mode, document))
 }
 
 fn object<'a>(value: &'a Value, path: &str, what: &str) -> Result<&'a Map<String, Value>, FieldError> {

@@ -21,9 +21,57 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Server::is_default")]
     pub server: Server,
 
+    /// `enforce` (the default), or `audit`: every call is decided and recorded, and none is refused or hidden by this policy.
+    #[serde(default, skip_serializing_if = "Mode::is_enforce")]
+    pub mode: Mode,
+
     /// The policy document.
     #[serde(flatten)]
     pub document: Document,
+}
+
+/// The `spec` of a `ClusterMcpPolicy`: an [`PolicySpec`] for the namespaces that it selects. All policies of a pod must agree,
+/// so those of a namespace can only tighten what a cluster policy says.
+///
+/// Read it with [`crate::read::cluster_spec`], which names the field in its errors.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterPolicySpec {
+    /// The namespaces whose pods are governed, by label. `{}` selects every namespace but those of the system.
+    pub namespace_selector: Selector,
+
+    /// The rest is as in an `McpPolicy`.
+    #[serde(flatten)]
+    pub policy: PolicySpec,
+}
+
+/// Whether a policy refuses, or only says what it would do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Refuses.
+    #[default]
+    Enforce,
+    /// Decides and records, and lets the call pass.
+    Audit,
+}
+
+impl Mode {
+    /// Whether the policy refuses.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+    #[must_use]
+    pub fn is_enforce(&self) -> bool {
+        *self == Self::Enforce
+    }
+
+    /// The mode as documents and metrics write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Audit => "audit",
+        }
+    }
 }
 
 /// A Kubernetes label selector. All of its requirements must hold.

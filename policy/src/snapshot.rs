@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::document::Document;
-use crate::resource::Server;
+use crate::resource::{Mode, Server};
 
 /// The version of the snapshot's form that this build writes and reads.
 pub const SNAPSHOT_VERSION: &str = "1";
@@ -50,6 +50,9 @@ pub struct SnapshotPolicy {
     pub name: String,
     /// `metadata.generation` of the revision that is in force.
     pub generation: i64,
+    /// Whether the policy refuses.
+    #[serde(default, skip_serializing_if = "Mode::is_enforce")]
+    pub mode: Mode,
     /// What the policy says of the server.
     #[serde(default, skip_serializing_if = "Server::is_default")]
     pub server: Server,
@@ -117,7 +120,7 @@ mod tests {
     use super::*;
 
     fn policy(name: &str, generation: i64) -> SnapshotPolicy {
-        SnapshotPolicy { namespace: Some("ns".to_owned()), name: name.to_owned(), generation, server: Server::default(), document: None }
+        SnapshotPolicy { namespace: Some("ns".to_owned()), name: name.to_owned(), generation, mode: Mode::Enforce, server: Server::default(), document: None }
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod drain;
 pub mod error;
 pub mod exposure;
 pub mod headers;
-mod json;
+mod lookalike;
 pub mod message;
 pub mod metrics;
 pub mod origin;

@@ -9,7 +9,9 @@ use std::hash::{Hash, Hasher};
 
 use http::StatusCode;
 
-use crate::json::{Fault, Kind, Scanner, is_lookalike, unescape};
+use mcp_policy::json::{Fault, Kind, Scanner, unescape};
+
+use crate::lookalike::is_lookalike;
 
 const TOOLS_CALL: &str = "tools/call";
 

@@ -11,7 +11,9 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use crate::headers::Era;
-use crate::json::{Fault, Kind, Scanner, is_lookalike};
+use mcp_policy::json::{Fault, Kind, Scanner};
+
+use crate::lookalike::is_lookalike;
 use crate::message::{Id, ServerMessage, Unreadable, parse_server_with};
 
 /// Names that are remembered. The names become metric labels, which are never forgotten.

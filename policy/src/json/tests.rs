@@ -152,35 +152,6 @@ fn depth_is_bounded_however_deep_the_text() {
 }
 
 #[test]
-fn lookalikes_of_a_known_key_are_found() {
-    let known = &["name", "taskId", "_meta"];
-    for key in [
-        "Name",
-        "NAME",
-        "name\0",
-        "\0name",
-        " name",
-        "name ",
-        "na me",
-        "ｎame",
-        "n\u{200b}ame",
-        "name\u{feff}",
-        "taskid",
-        "TASKID",
-        "tas\u{212a}Id",
-        "ta\u{17f}kId",
-        "task\u{130}d",
-        "task\u{131}d",
-        "_Meta",
-    ] {
-        assert!(is_lookalike(key, known), "{key:?}");
-    }
-    for key in ["name", "taskId", "_meta", "nam", "names", "title", "", "\0", "task_id", "näme", "n\u{301}ame", &"name".repeat(100)] {
-        assert!(!is_lookalike(key, known), "{key:?}");
-    }
-}
-
-#[test]
 fn many_keys_take_little_time_and_are_all_compared() {
     let many = |last: &str| {
         let keys: Vec<String> = (0..200_000).map(|n| format!("\"{n}\":0")).collect();

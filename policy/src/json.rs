@@ -1,14 +1,14 @@
 //! Strict JSON: a scanner that reads a text once, refuses what two parsers could read differently, and never builds a tree.
 //!
-//! Guarantees: no input panics; recursion ends at [`MAX_DEPTH`]; memory is bounded by the length of the text. mcp.md, rules 1 to 3.
+//! The sidecar reads messages with it and the engine reads arguments with it, so both see the same. Rules 1 to 3 of the wire.
+//!
+//! Guarantees: no input panics; recursion ends at [`MAX_DEPTH`]; memory is bounded by the length of the text.
 
 use std::borrow::Cow;
 use std::ops::Range;
 
-use unicode_normalization::UnicodeNormalization;
-
 /// Arrays and objects within each other, the outermost included. Well below the 100 to 128 at which official servers begin to fail.
-pub(crate) const MAX_DEPTH: usize = 64;
+pub const MAX_DEPTH: usize = 64;
 /// Digits of one number, exponent included. Servers agree on exact decimals of this length, not on longer ones.
 const MAX_DIGITS: usize = 100;
 /// A number is refused from 1e400 on, and below 1e-400 unless it is 0.
@@ -16,7 +16,7 @@ const MAX_EXPONENT: i64 = 400;
 
 /// Why a text is not one unambiguous JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// Bytes that are not UTF-8.
     NotUtf8,
     /// A byte order mark.
@@ -39,12 +39,18 @@ pub(crate) enum Fault {
 
 /// What kind of value begins here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// `{`
     Object,
+    /// `[`
     Array,
+    /// `"`
     String,
+    /// `-` or a digit
     Number,
+    /// `true` or `false`
     Bool,
+    /// `null`
     Null,
 }
 
@@ -52,7 +58,7 @@ pub(crate) enum Kind {
 ///
 /// An ambiguity ([`Fault::DuplicateKey`], [`Fault::LoneSurrogate`], [`Fault::Number`]) does not stop the scan, so that the id of the
 /// message can still be read; [`Scanner::finish`] reports the first one. Whoever scans must call it before believing anything.
-pub(crate) struct Scanner<'a> {
+pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
@@ -78,7 +84,7 @@ struct RawString<'a> {
 
 impl<'a> Scanner<'a> {
     /// A scanner at the start of these bytes.
-    pub(crate) fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
         if u32::try_from(bytes.len()).is_err() {
             return Err(Fault::TooLong);
         }
@@ -90,7 +96,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Ends the scan: nothing but white space may follow, and nothing may have been ambiguous.
-    pub(crate) fn finish(&mut self) -> Result<(), Fault> {
+    pub fn finish(&mut self) -> Result<(), Fault> {
         self.white_space();
         if self.at < self.text.len() {
             return Err(Fault::TrailingBytes);
@@ -99,7 +105,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// The kind of the next value, which stays unread.
-    pub(crate) fn kind(&mut self) -> Result<Kind, Fault> {
+    pub fn kind(&mut self) -> Result<Kind, Fault> {
         self.white_space();
         match self.peek() {
             Some(b'{') => Ok(Kind::Object),
@@ -113,7 +119,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads any value and returns where it stands.
-    pub(crate) fn value(&mut self) -> Result<Range<usize>, Fault> {
+    pub fn value(&mut self) -> Result<Range<usize>, Fault> {
         let kind = self.kind()?;
         let start = self.at;
         match kind {
@@ -129,7 +135,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads an object. `member` is called with each key and must read exactly the value.
-    pub(crate) fn object(&mut self, mut member: impl FnMut(&mut Self, &str) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub fn object(&mut self, mut member: impl FnMut(&mut Self, &str) -> Result<(), Fault>) -> Result<(), Fault> {
         self.white_space();
         self.expect(b'{')?;
         self.enter()?;
@@ -160,7 +166,7 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads an array. `element` must read exactly one value.
-    pub(crate) fn array(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
+    pub fn array(&mut self, mut element: impl FnMut(&mut Self) -> Result<(), Fault>) -> Result<(), Fault> {
         self.white_space();
         self.expect(b'[')?;
         self.enter()?;
@@ -180,19 +186,19 @@ impl<'a> Scanner<'a> {
     }
 
     /// Reads a string, unescaped.
-    pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
+    pub fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
         self.white_space();
         let raw = self.raw_string()?;
         Ok(if raw.escaped { unescape(raw.text).into() } else { raw.text.into() })
     }
 
     /// Where the scan stands. After [`Scanner::kind`]: at the first byte of the value.
-    pub(crate) fn position(&self) -> usize {
+    pub fn position(&self) -> usize {
         self.at
     }
 
     /// The text at a place that [`Scanner::value`] returned.
-    pub(crate) fn source(&self, place: Range<usize>) -> &'a str {
+    pub fn source(&self, place: Range<usize>) -> &'a str {
         &self.text[place]
     }
 
@@ -367,7 +373,7 @@ fn magnitude(whole: &str, fraction: &str, exponent: Option<(bool, &str)>) -> i64
 }
 
 /// Unescapes the inside of a string that the scanner has read. A lone surrogate, which the scanner has noted, becomes U+FFFD.
-pub(crate) fn unescape(raw: &str) -> String {
+pub fn unescape(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     let mut rest = raw;
     while let Some((plain, escape)) = rest.split_once('\\') {
@@ -401,30 +407,6 @@ pub(crate) fn unescape(raw: &str) -> String {
 
 fn code_unit(hex: &str) -> u32 {
     hex.get(..4).and_then(|hex| u32::from_str_radix(hex, 16).ok()).unwrap_or(u32::from(char::REPLACEMENT_CHARACTER))
-}
-
-/// Whether a key is none of the known ones, but some parsers take it for one: they fold case, compatibility forms (`ſ`, the Kelvin
-/// sign, full width) or drop NUL, blanks and invisible characters. `known` is ASCII. mcp.md, rule 2.
-pub(crate) fn is_lookalike(key: &str, known: &[&str]) -> bool {
-    if known.contains(&key) {
-        return false;
-    }
-    if key.is_ascii() { folds_to_one_of(key.chars(), known) } else { folds_to_one_of(key.nfkc(), known) }
-}
-
-fn folds_to_one_of(key: impl Iterator<Item = char>, known: &[&str]) -> bool {
-    let visible = |c: &char| c.is_alphanumeric() || c.is_ascii_graphic();
-    let mut folded = String::new();
-    // Case folding can itself leave a combining mark (`İ` becomes `i` and a dot), hence the second filter.
-    for c in key.filter(visible).flat_map(char::to_uppercase).flat_map(char::to_lowercase).filter(visible) {
-        folded.push(c);
-        // To end at the first difference keeps a body full of odd keys cheap.
-        let begins = |known: &&str| known.get(..folded.len()).is_some_and(|start| start.eq_ignore_ascii_case(&folded));
-        if !known.iter().any(begins) {
-            return false;
-        }
-    }
-    known.iter().any(|known| known.eq_ignore_ascii_case(&folded))
 }
 
 #[cfg(test)]

@@ -1,0 +1,181 @@
+//! A JSON value as the engine reads it: exact numbers, members in the order of their keys, no copy of what needs no unescaping.
+
+use std::borrow::Cow;
+
+use crate::json::{Fault, Kind, Scanner};
+use crate::number::Decimal;
+
+/// A JSON value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number, exactly.
+    Number(Decimal),
+    /// A string, unescaped.
+    String(Cow<'a, str>),
+    /// An array.
+    Array(Vec<Value<'a>>),
+    /// An object.
+    Object(Members<'a>),
+}
+
+/// The members of an object, in the order of their keys; no key appears twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+
+impl<'a> Value<'a> {
+    /// Reads one JSON text, as strictly as messages are read.
+    pub fn parse(text: &'a str) -> Result<Self, Fault> {
+        let mut scanner = Scanner::new(text.as_bytes())?;
+        let value = read(&mut scanner)?;
+        scanner.finish()?;
+        Ok(value)
+    }
+
+    /// What kind of value it is, in words that fit "is …".
+    #[must_use]
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::String(_) => "a string",
+            Self::Array(_) => "an array",
+            Self::Object(_) => "an object",
+        }
+    }
+
+    /// Whether it holds, at any depth, a number that servers do not read alike: one beyond ±2^53.
+    #[must_use]
+    pub fn has_inexact_number(&self) -> bool {
+        match self {
+            Self::Number(number) => number.is_beyond_exact(),
+            Self::Array(elements) => elements.iter().any(Self::has_inexact_number),
+            Self::Object(members) => members.iter().any(|(_, value)| value.has_inexact_number()),
+            Self::Null | Self::Bool(_) | Self::String(_) => false,
+        }
+    }
+}
+
+impl From<&serde_json::Value> for Value<'static> {
+    /// A value of a policy. Its numbers are those that `serde_json` keeps.
+    fn from(value: &serde_json::Value) -> Self {
+        match value {
+            serde_json::Value::Null => Self::Null,
+            serde_json::Value::Bool(value) => Self::Bool(*value),
+            // It prints as a JSON number.
+            serde_json::Value::Number(number) => Self::Number(Decimal::parse(&number.to_string()).unwrap_or_else(Decimal::zero)),
+            serde_json::Value::String(text) => Self::String(Cow::Owned(text.clone())),
+            serde_json::Value::Array(elements) => Self::Array(elements.iter().map(Self::from).collect()),
+            serde_json::Value::Object(members) => {
+                Self::Object(members.iter().map(|(key, value)| (Cow::Owned(key.clone()), Self::from(value))).collect())
+            }
+        }
+    }
+}
+
+impl<'a> Members<'a> {
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value<'a>> {
+        let at = self.0.binary_search_by(|(other, _)| other.as_ref().cmp(key)).ok()?;
+        self.0.get(at).map(|(_, value)| value)
+    }
+
+    /// The members, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), value))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<'a> FromIterator<(Cow<'a, str>, Value<'a>)> for Members<'a> {
+    fn from_iter<T: IntoIterator<Item = (Cow<'a, str>, Value<'a>)>>(members: T) -> Self {
+        let mut members: Vec<_> = members.into_iter().collect();
+        members.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self(members)
+    }
+}
+
+fn read<'a>(scanner: &mut Scanner<'a>) -> Result<Value<'a>, Fault> {
+    Ok(match scanner.kind()? {
+        Kind::Null => {
+            scanner.value()?;
+            Value::Null
+        }
+        Kind::Bool => {
+            let place = scanner.value()?;
+            Value::Bool(scanner.source(place) == "true")
+        }
+        Kind::Number => {
+            let place = scanner.value()?;
+            Value::Number(Decimal::parse(scanner.source(place)).ok_or(Fault::Number)?)
+        }
+        Kind::String => Value::String(scanner.string()?),
+        Kind::Array => {
+            let mut elements = Vec::new();
+            scanner.array(|scanner| {
+                elements.push(read(scanner)?);
+                Ok(())
+            })?;
+            Value::Array(elements)
+        }
+        Kind::Object => {
+            let mut members = Vec::new();
+            scanner.object(|scanner, key| {
+                let key = Cow::Owned(key.to_owned());
+                members.push((key, read(scanner)?));
+                Ok(())
+            })?;
+            Value::Object(members.into_iter().collect())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_strictly_and_exactly() {
+        let value = Value::parse(r#"{"b": [1.0, "x\u0041", true, null], "a": {}}"#).unwrap();
+        let Value::Object(members) = &value else { panic!("{value:?}") };
+        assert_eq!(members.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
+        let expected = serde_json::json!({"a": {}, "b": [1, "xA", true, null]});
+        assert_eq!(value, Value::from(&expected));
+        assert_eq!(members.get("c"), None);
+    }
+
+    #[test]
+    fn what_two_parsers_could_read_differently_is_refused() {
+        for (text, fault) in [
+            (r#"{"a": 1, "a": 2}"#, Fault::DuplicateKey),
+            (r#""\ud800""#, Fault::LoneSurrogate),
+            ("1e400", Fault::Number),
+            ("1 2", Fault::TrailingBytes),
+            ("", Fault::Syntax),
+        ] {
+            assert_eq!(Value::parse(text), Err(fault), "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_that_servers_read_differently_are_found_at_any_depth() {
+        assert!(Value::parse(r#"{"a": [{"b": 9007199254740993}]}"#).unwrap().has_inexact_number());
+        assert!(!Value::parse(r#"{"a": [{"b": 9007199254740992}]}"#).unwrap().has_inexact_number());
+    }
+}
