@@ -42,9 +42,9 @@ pub fn run(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
 
 /// Tells what is wrong with one policy, and returns how much.
 fn check(file: &str, manifest: &Manifest) -> usize {
-    let prefix = if manifest.is_resource { "spec." } else { "" };
+    let prefix = if manifest.is_resource() { "spec." } else { "" };
     let mut wrong = 0;
-    if manifest.is_resource && manifest.selector.is_none() {
+    if manifest.is_resource() && manifest.selector.is_none() {
         eprintln!("error: {file}: spec.selector: is required; `{{}}` selects every pod of the namespace");
         wrong += 1;
     }

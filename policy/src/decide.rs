@@ -145,6 +145,22 @@ impl Policies {
         MethodOutcome { refusal: told, audited }
     }
 
+    /// Whether a policy lets the method through by a key of `methods`, so that it passes though no revision knows it.
+    #[must_use]
+    pub fn lets_by_name(&self, method: &str) -> bool {
+        let verdict = |policy: &Policy| policy.rules.as_ref().and_then(|rules| methods_verdict(&rules.methods, method)).is_some();
+        self.policies.iter().any(verdict) && self.decide_method(method).refusal.is_none()
+    }
+
+    /// Whether a policy denies something that only a server sends, so that its streams have to be read.
+    #[must_use]
+    pub fn governs_server(&self) -> bool {
+        let denies = |policy: &Policy| {
+            policy.rules.as_ref().is_some_and(|rules| rules.methods.values().any(|action| *action == MethodAction::Deny))
+        };
+        self.policies.iter().any(denies)
+    }
+
     /// Whether `tools/list` may show the tool: it is neither hidden nor denied, whatever its arguments and the counters say.
     #[must_use]
     pub fn lists(&self, _caller: &Caller, tool: &str) -> bool {
@@ -233,6 +249,7 @@ impl Judged<'_> {
         let allowed = Allowed {
             policy: first.map(|by| by.policy.id.clone()),
             rule: first.map(|by| by.pointer.to_owned()),
+            session_missing: call.session.is_none() && claims.iter().any(|claim| claim.counter.scope == Scope::Session),
             reservation: counters.take(claims, now),
         };
         Outcome { decision: Decision::Allowed(allowed), audited }

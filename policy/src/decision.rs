@@ -109,6 +109,8 @@ pub struct Allowed {
     pub policy: Option<PolicyId>,
     /// JSON pointer (RFC 6901) to that policy's rule: `/tools/<key>` or `/default`.
     pub rule: Option<String>,
+    /// Whether a limit of scope `session` counted the call by its caller, since it belongs to no session.
+    pub session_missing: bool,
     /// What the call took from its counters. Give it to [`crate::Counters::refund`] if the tool certainly did not run.
     pub reservation: Reservation,
 }

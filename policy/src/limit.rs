@@ -113,8 +113,8 @@ impl Counters {
         let now = self.advance(now);
         let window = claim.counter.window();
         let room = match self.calls(claim, now) {
-            Some(calls) => calls.room(claim, window, now),
-            None => Calls::default().room(claim, window, now),
+            Some(calls) => calls.room(claim.max, claim.amount, window, now),
+            None => Calls::default().room(claim.max, claim.amount, window, now),
         };
         room.map_err(|wait| Full { retry_after_seconds: wait.map(|nanos| nanos.div_ceil(NANOS_PER_SECOND)) })
     }
@@ -229,17 +229,17 @@ impl Calls {
         self.total
     }
 
-    /// Whether the claim fits; else how long until it does, none if it never will.
-    fn room(&mut self, claim: &Claim<'_>, window: Nanos, now: Nanos) -> Result<(), Option<Nanos>> {
+    /// Whether the amount fits; else how long until it does, none if it never will.
+    fn room(&mut self, max: u128, amount: u128, window: Nanos, now: Nanos) -> Result<(), Option<Nanos>> {
         let used = self.used(window, now);
-        let wanted = used.saturating_add(claim.amount);
-        if wanted <= claim.max || claim.amount == 0 {
+        let wanted = used.saturating_add(amount);
+        if wanted <= max || amount == 0 {
             return Ok(());
         }
-        if claim.amount > claim.max {
+        if amount > max {
             return Err(None);
         }
-        let mut to_expire = wanted - claim.max;
+        let mut to_expire = wanted - max;
         for entry in &self.entries {
             if entry.amount >= to_expire {
                 return Err(Some(entry.last + window - now));

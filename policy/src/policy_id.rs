@@ -16,6 +16,18 @@ impl PolicyId {
     pub fn new(namespace: Option<&str>, name: &str) -> Self {
         Self { namespace: namespace.map(Into::into), name: name.into() }
     }
+
+    /// The namespace; none of a cluster policy or a bare document.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        self.namespace.as_deref()
+    }
+
+    /// The name without the namespace.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl fmt::Display for PolicyId {

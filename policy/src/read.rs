@@ -8,15 +8,17 @@ use serde_json::{Map, Value};
 
 use crate::document::Document;
 use crate::policy_id::PolicyId;
-use crate::resource::{Mode, PolicySpec, Selector, Server};
+use crate::resource::{ClusterPolicySpec, Mode, PolicySpec, Selector, Server};
 
 /// The API version of the manifests that this build reads.
 pub const API_VERSION: &str = "mcp-policy.dev/v1alpha1";
-/// The kind of the manifests that this build reads.
+/// The kind of a policy for one namespace.
 pub const KIND: &str = "McpPolicy";
+/// The kind of a policy for the namespaces that it selects.
+pub const CLUSTER_KIND: &str = "ClusterMcpPolicy";
 
 /// Fields of the resource, which a bare document must not have.
-const RESOURCE_FIELDS: [&str; 4] = ["selector", "server", "from", "mode"];
+const RESOURCE_FIELDS: [&str; 5] = ["namespaceSelector", "selector", "server", "from", "mode"];
 /// Fields of the language that this release does not enforce, and so must not accept.
 const NOT_YET: [&str; 2] = ["from", "approveIf"];
 /// Spellings of gateways' formats, and the field that means the same.
@@ -37,11 +39,15 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// A policy in a file: a bare document, or an `McpPolicy` manifest.
+/// A policy in a file: a bare document, or a manifest of an `McpPolicy` or a `ClusterMcpPolicy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
-    /// `namespace/name` of a manifest; a bare document is named by its file.
+    /// `namespace/name` of an `McpPolicy`, the name of a `ClusterMcpPolicy`; a bare document is named by its file.
     pub id: PolicyId,
+    /// What it is.
+    pub kind: Kind,
+    /// The namespaces of the pods to govern, if a `ClusterMcpPolicy` says so.
+    pub namespace_selector: Option<Selector>,
     /// The pods to govern, if the manifest says so. Without a cluster it means nothing.
     pub selector: Option<Selector>,
     /// What is known of the server.
@@ -50,8 +56,25 @@ pub struct Manifest {
     pub mode: Mode,
     /// The policy document.
     pub document: Document,
+}
+
+/// What a policy in a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A policy document and nothing more.
+    Bare,
+    /// A manifest of an `McpPolicy`.
+    Policy,
+    /// A manifest of a `ClusterMcpPolicy`.
+    ClusterPolicy,
+}
+
+impl Manifest {
     /// Whether this was a manifest, not a bare document.
-    pub is_resource: bool,
+    #[must_use]
+    pub fn is_resource(&self) -> bool {
+        self.kind != Kind::Bare
+    }
 }
 
 /// What is wrong with a file, and where.
@@ -82,9 +105,21 @@ impl fmt::Display for FileError {
 
 /// Reads the `spec` of an `McpPolicy`.
 pub fn spec(value: &Value) -> Result<PolicySpec, FieldError> {
-    let (selector, server, mode, document) = spec_parts(value)?;
-    let selector = selector.ok_or_else(|| error("spec.selector", "is required; `{}` selects every pod of the namespace"))?;
-    Ok(PolicySpec { selector, server, mode, document })
+    let parts = spec_parts(value)?;
+    if parts.namespace_selector.is_some() {
+        return Err(error("spec.namespaceSelector", format!("belongs to a {CLUSTER_KIND}; an {KIND} governs pods of its own namespace")));
+    }
+    parts.policy_spec()
+}
+
+/// Reads the `spec` of a `ClusterMcpPolicy`.
+pub fn cluster_spec(value: &Value) -> Result<ClusterPolicySpec, FieldError> {
+    let mut parts = spec_parts(value)?;
+    let namespace_selector = parts
+        .namespace_selector
+        .take()
+        .ok_or_else(|| error("spec.namespaceSelector", "is required; `{}` selects every namespace but those of the system"))?;
+    Ok(ClusterPolicySpec { namespace_selector, policy: parts.policy_spec()? })
 }
 
 /// Reads a bare policy document.
@@ -132,38 +167,76 @@ pub fn file(name: &str, text: &str) -> Result<Vec<Manifest>, Vec<FileError>> {
 fn is_foreign(value: &Value) -> bool {
     let text = |field| value.get(field).and_then(Value::as_str).unwrap_or_default();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
-    !api_version.is_empty() && !kind.is_empty() && !kind.eq_ignore_ascii_case(KIND) && !api_version.starts_with("mcp-policy.dev/")
+    let is_ours = [KIND, CLUSTER_KIND].iter().any(|ours| kind.eq_ignore_ascii_case(ours)) || api_version.starts_with("mcp-policy.dev/");
+    !api_version.is_empty() && !kind.is_empty() && !is_ours
 }
 
 fn manifest(file: &str, value: &Value) -> Result<Manifest, FieldError> {
     let map = object(value, "", "a policy document")?;
     if !map.contains_key("apiVersion") && !map.contains_key("kind") {
         let document = document(value)?;
-        return Ok(Manifest { id: PolicyId::new(None, file), selector: None, server: Server::default(), mode: Mode::Enforce, document, is_resource: false });
+        return Ok(Manifest {
+            id: PolicyId::new(None, file),
+            kind: Kind::Bare,
+            namespace_selector: None,
+            selector: None,
+            server: Server::default(),
+            mode: Mode::Enforce,
+            document,
+        });
     }
-    for (field, expected) in [("apiVersion", API_VERSION), ("kind", KIND)] {
-        if map.get(field).and_then(Value::as_str) != Some(expected) {
-            return Err(error(field, format!("is not `{expected}`")));
-        }
+    if map.get("apiVersion").and_then(Value::as_str) != Some(API_VERSION) {
+        return Err(error("apiVersion", format!("is not `{API_VERSION}`")));
     }
+    let kind = match map.get("kind").and_then(Value::as_str) {
+        Some(KIND) => Kind::Policy,
+        Some(CLUSTER_KIND) => Kind::ClusterPolicy,
+        _ => return Err(error("kind", format!("is not `{KIND}` or `{CLUSTER_KIND}`"))),
+    };
     if let Some(unknown) = map.keys().find(|key| !["apiVersion", "kind", "metadata", "spec", "status"].contains(&key.as_str())) {
         return Err(error(unknown, "unknown field"));
     }
     let metadata = object(map.get("metadata").unwrap_or(&Value::Null), "metadata", "an object")?;
     let text = |field| metadata.get(field).and_then(Value::as_str);
-    let id = PolicyId::new(text("namespace"), text("name").ok_or_else(|| error("metadata.name", "is required"))?);
-    let (selector, server, mode, document) = spec_parts(map.get("spec").unwrap_or(&Value::Null))?;
-    Ok(Manifest { id, selector, server, mode, document, is_resource: true })
+    let (name, namespace) = (text("name").ok_or_else(|| error("metadata.name", "is required"))?, text("namespace"));
+    if kind == Kind::ClusterPolicy && namespace.is_some() {
+        return Err(error(
+            "metadata.namespace",
+            format!("a {CLUSTER_KIND} belongs to no namespace; `spec.namespaceSelector` selects those that it governs"),
+        ));
+    }
+    let SpecParts { namespace_selector, selector, server, mode, document } = spec_parts(map.get("spec").unwrap_or(&Value::Null))?;
+    if kind == Kind::Policy && namespace_selector.is_some() {
+        return Err(error("spec.namespaceSelector", format!("belongs to a {CLUSTER_KIND}")));
+    }
+    Ok(Manifest { id: PolicyId::new(namespace, name), kind, namespace_selector, selector, server, mode, document })
+}
+
+/// A `spec`, read part by part.
+struct SpecParts {
+    namespace_selector: Option<Selector>,
+    selector: Option<Selector>,
+    server: Server,
+    mode: Mode,
+    document: Document,
+}
+
+impl SpecParts {
+    fn policy_spec(self) -> Result<PolicySpec, FieldError> {
+        let selector = self.selector.ok_or_else(|| error("spec.selector", "is required; `{}` selects every pod of the namespace"))?;
+        Ok(PolicySpec { selector, server: self.server, mode: self.mode, document: self.document })
+    }
 }
 
 /// The resource's own fields go to their types, and what remains is the document: so each part refuses what it does not know.
-fn spec_parts(value: &Value) -> Result<(Option<Selector>, Server, Mode, Document), FieldError> {
+fn spec_parts(value: &Value) -> Result<SpecParts, FieldError> {
     let mut map = object(value, "spec", "an object")?.clone();
+    let namespace_selector = map.remove("namespaceSelector").map(|value| part(&value, "spec.namespaceSelector")).transpose()?;
     let selector = map.remove("selector").map(|value| part(&value, "spec.selector")).transpose()?;
     let server = map.remove("server").map(|value| part(&value, "spec.server")).transpose()?.unwrap_or_default();
     let mode = map.remove("mode").map(|value| part(&value, "spec.mode")).transpose()?.unwrap_or_default();
     let document = part(&Value::Object(map), "spec")?;
-    Ok((selector, server, mode, document))
+    Ok(SpecParts { namespace_selector, selector, server, mode, document })
 }
 
 fn object<'a>(value: &'a Value, path: &str, what: &str) -> Result<&'a Map<String, Value>, FieldError> {

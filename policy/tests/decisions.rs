@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mcp_policy::{Call, Caller, Code, Counters, Decision, Policies, PolicyId, Refusal, compile, read};
+use mcp_policy::{Call, Caller, Code, Counters, Decision, Mode, Policies, PolicyId, Refusal, ServerName, compile, read};
 use serde_json::{Value, json};
 
 fn policies(documents: &[(&str, Value)]) -> Policies {
@@ -17,21 +17,31 @@ fn caller(n: u8) -> Caller {
     Caller::anonymous([10, 0, 0, n].into())
 }
 
+const SERVER: ServerName<'static> = ServerName { namespace: "ns", name: "server-0" };
+
+/// A call without arguments.
+fn call<'a>(tool: &'a str, caller: &'a Caller, session: Option<&'a str>) -> Call<'a> {
+    Call { tool, arguments: "", caller, session, server: SERVER }
+}
+
 fn decide(policies: &Policies, tool: &str) -> Decision {
-    policies.decide(&mut Counters::default(), &Call { tool, caller: &caller(1), session: None }, Duration::ZERO)
+    policies.decide(&mut Counters::default(), &call(tool, &caller(1), None), Duration::ZERO).decision
 }
 
 fn refusal(decision: Decision) -> Refusal {
     match decision {
         Decision::Refused(refusal) => refusal,
-        Decision::Allowed(allowed) => panic!("allowed by {}", allowed.rule),
+        Decision::Allowed(allowed) => panic!("allowed by {:?}", allowed.rule),
     }
 }
 
 /// `code policy pointer` of a decision.
 fn told(decision: Decision) -> String {
     match decision {
-        Decision::Allowed(allowed) => format!("allowed {} {}", allowed.policy, allowed.rule),
+        Decision::Allowed(allowed) => {
+            let policy = allowed.policy.map_or_else(|| "-".to_owned(), |policy| policy.to_string());
+            format!("allowed {policy} {}", allowed.rule.unwrap_or_else(|| "-".to_owned()))
+        },
         Decision::Refused(refusal) => {
             let policy = refusal.policy.map_or_else(|| "-".to_owned(), |policy| policy.to_string());
             format!("{} {policy} {}", refusal.code, refusal.rule.unwrap_or_else(|| "-".to_owned()))
@@ -129,7 +139,7 @@ fn the_eleventh_call_of_a_caller_is_refused_and_another_callers_first_passes() {
         policies(&[("imaging", json!({"tools": {"start": {"limits": [{"counter": "start_rate", "window": "minute", "max": 10}]}}}))]);
     let mut counters = Counters::default();
     let mut call =
-        |n, second| policies.decide(&mut counters, &Call { tool: "start", caller: &caller(n), session: None }, Duration::from_secs(second));
+        |n, second| policies.decide(&mut counters, &self::call("start", &caller(n), None), Duration::from_secs(second)).decision;
     for second in 0..10 {
         assert_eq!(told(call(1, second)), "allowed ns/imaging /tools/start");
     }
@@ -150,7 +160,7 @@ fn scopes_share_what_they_say() {
             policies(&[("p", json!({"tools": {"t": {"limits": [{"counter": "c", "window": "minute", "max": 1, "scope": scope}]}}}))]);
         let mut counters = Counters::default();
         for (i, (n, session, passes)) in calls.iter().enumerate() {
-            let decision = policies.decide(&mut counters, &Call { tool: "t", caller: &caller(*n), session: *session }, Duration::ZERO);
+            let decision = policies.decide(&mut counters, &self::call("t", &caller(*n), *session), Duration::ZERO).decision;
             assert_eq!(matches!(decision, Decision::Allowed(_)), *passes, "scope {scope}, call {i}");
         }
     };
@@ -165,19 +175,19 @@ fn rules_that_name_one_counter_share_it_and_a_call_counts_once() {
     let policies =
         policies(&[("p", json!({"tools": {"a": {"limits": [shared]}, "b": {"limits": [shared]}}, "allTools": {"limits": [shared]}}))]);
     let mut counters = Counters::default();
-    let mut call = |tool| policies.decide(&mut counters, &Call { tool, caller: &caller(1), session: None }, Duration::ZERO);
+    let mut call = |tool| policies.decide(&mut counters, &self::call(tool, &caller(1), None), Duration::ZERO).decision;
     assert!(matches!(call("a"), Decision::Allowed(_)));
     assert!(matches!(call("b"), Decision::Allowed(_)));
     assert_eq!(refusal(call("a")).rule.as_deref(), Some("/tools/a/limits/budget"));
     let usage = policies.usage(&mut counters, Duration::ZERO);
-    assert_eq!(usage.iter().map(|u| (&*u.counter, u.used, u.max)).collect::<Vec<_>>(), [("budget", 2, 2)]);
+    assert_eq!(usage.iter().map(|u| (&*u.counter, u.used, u.max)).collect::<Vec<_>>(), [("budget", 2.0, 2.0)]);
 }
 
 #[test]
 fn a_rule_under_a_glob_has_one_counter_for_all_its_tools() {
     let policies = policies(&[("p", json!({"tools": {"get_*": {"rateLimit": {"max": 1, "window": "minute"}}}}))]);
     let mut counters = Counters::default();
-    let mut call = |tool| policies.decide(&mut counters, &Call { tool, caller: &caller(1), session: None }, Duration::ZERO);
+    let mut call = |tool| policies.decide(&mut counters, &self::call(tool, &caller(1), None), Duration::ZERO).decision;
     assert!(matches!(call("get_a"), Decision::Allowed(_)));
     assert_eq!(refusal(call("get_b")).counter.as_deref(), Some("get_*_rate"));
 }
@@ -190,7 +200,7 @@ fn a_call_refused_by_one_counter_takes_nothing_from_the_others() {
         json!({"tools": {"a": {"limits": [limit("wide", 2), limit("narrow", 1)]}, "b": {"limits": [limit("wide", 2)]}}}),
     )]);
     let mut counters = Counters::default();
-    let mut call = |tool| told(policies.decide(&mut counters, &Call { tool, caller: &caller(1), session: None }, Duration::ZERO));
+    let mut call = |tool| told(policies.decide(&mut counters, &self::call(tool, &caller(1), None), Duration::ZERO).decision);
     assert_eq!(call("a"), "allowed ns/p /tools/a");
     assert_eq!(call("a"), "limit_exceeded ns/p /tools/a/limits/narrow");
     assert_eq!(call("b"), "allowed ns/p /tools/b");
@@ -202,7 +212,7 @@ fn the_seconds_are_those_of_the_last_full_counter_that_is_free_again() {
     let limit = |counter: &str, window: &str| json!({"counter": counter, "window": window, "max": 1});
     let policies = policies(&[("p", json!({"tools": {"t": {"limits": [limit("short", "minute"), limit("long", "hour")]}}}))]);
     let mut counters = Counters::default();
-    let mut call = || policies.decide(&mut counters, &Call { tool: "t", caller: &caller(1), session: None }, Duration::ZERO);
+    let mut call = || policies.decide(&mut counters, &self::call("t", &caller(1), None), Duration::ZERO).decision;
     assert!(matches!(call(), Decision::Allowed(_)));
     let refusal = refusal(call());
     assert_eq!((refusal.counter.as_deref(), refusal.retry_after_seconds), (Some("short"), Some(3600)));
@@ -215,7 +225,7 @@ fn counters_survive_a_change_of_policy_while_name_window_and_scope_stay() {
     let mut counters = Counters::default();
     let mut call = |policies: &Policies| {
         matches!(
-            policies.decide(&mut counters, &Call { tool: "t", caller: &caller(1), session: None }, Duration::ZERO),
+            policies.decide(&mut counters, &self::call("t", &caller(1), None), Duration::ZERO).decision,
             Decision::Allowed(_)
         )
     };
@@ -264,7 +274,7 @@ fn what_cannot_be_enforced_does_not_compile_and_all_of_it_is_told() {
         (json!({"tools": {"t": limit("c", json!("1h30m"), 1)}}), "`1h30m` is not a window"),
         (json!({"tools": {"t": limit("c", json!("é"), 1)}}), "`é` is not a window"),
         (json!({"tools": {"t": limit("", json!(1), 1)}}), "tools.t.limits[0].counter: "),
-        (json!({"tools": {"t": limit("c", json!(1), 1_000_000_001)}}), "tools.t.limits[0].max: is at most"),
+        (json!({"tools": {"t": limit("c", json!(1), (1 << 53) + 1)}}), "tools.t.limits[0].max: is at most"),
         (
             json!({"tools": {"a": limit("c", json!("minute"), 1), "b": limit("c", json!("hour"), 1)}}),
             "tools.b.limits[0]: counter `c` is shared with tools.a.limits[0], which says window 60s, max 1",
@@ -321,5 +331,79 @@ fn fields_that_never_act_are_warned_of() {
             "tools.t.rateLimit: never acts beside action: deny",
             "tools.u.reason: never told, since a hidden tool is answered as an unknown one"
         ]
+    );
+}
+
+/// "A policy in `audit` mode is in force and never refuses or hides; its verdict is recorded beside the real one, and its counters
+/// run as if it had spoken."
+#[test]
+fn a_policy_in_audit_mode_is_recorded_and_never_heeded() {
+    let compiled = |name: &str, document: Value| compile(PolicyId::new(Some("ns"), name), &read::document(&document).unwrap()).unwrap();
+    let allow = compiled("a", json!({"default": "allow"}));
+    let audit = compiled("b", json!({"hide": ["h"], "tools": {"t": {"limits": [{"counter": "c", "window": "minute", "max": 1}]}}})).in_mode(Mode::Audit);
+    let mut counters = Counters::default();
+    let mut told = |policies: &Policies, tool: &str| {
+        let outcome = policies.decide(&mut counters, &call(tool, &caller(1), None), Duration::ZERO);
+        let audited: Vec<_> = outcome.audited.iter().map(|one| format!("{} {} {}", one.policy, one.code, one.rule.as_deref().unwrap_or("-"))).collect();
+        format!("{}; {}", self::told(outcome.decision), audited.join(", "))
+    };
+    let both = Policies::new(vec![allow, audit.clone()]);
+    assert_eq!(told(&both, "t"), "allowed ns/a /default; ns/b allowed -");
+    assert_eq!(told(&both, "t"), "allowed ns/a /default; ns/b limit_exceeded /tools/t/limits/c");
+    assert_eq!(told(&both, "u"), "allowed ns/a /default; ns/b default_deny /default");
+    assert_eq!(told(&both, "h"), "allowed ns/a /default; ns/b hidden /hide/0");
+    assert!(both.lists(&caller(1), "h"));
+    let alone = Policies::new(vec![audit]);
+    assert_eq!(told(&alone, "u"), "allowed - -; ns/b default_deny /default");
+    assert!(alone.in_force(&caller(1)) && alone.lists(&caller(1), "h"));
+    assert!(!both.names("never") && both.names("h"));
+}
+
+/// "Counters of an `audit` policy count the calls that were forwarded and that the policy itself would have allowed."
+#[test]
+fn counters_of_an_audit_policy_count_what_was_forwarded_and_it_would_have_allowed() {
+    let compiled = |name: &str, document: Value| compile(PolicyId::new(Some("ns"), name), &read::document(&document).unwrap()).unwrap();
+    let limit = |max: u64| json!({"tools": {"t": {"limits": [{"counter": "c", "window": "minute", "max": max}]}}});
+    let policies = Policies::new(vec![compiled("a", limit(1)), compiled("b", limit(5)).in_mode(Mode::Audit)]);
+    let mut counters = Counters::default();
+    for _ in 0..3 {
+        let _ = policies.decide(&mut counters, &call("t", &caller(1), None), Duration::ZERO);
+    }
+    let usage = policies.usage(&mut counters, Duration::ZERO);
+    assert_eq!(usage.iter().map(|one| (one.policy.to_string(), one.used)).collect::<Vec<_>>(), [("ns/a".to_owned(), 1.0), ("ns/b".to_owned(), 1.0)]);
+}
+
+/// "`methods`: map pattern → `allow` | `deny`; known methods `allow`, unknown `deny`."
+#[test]
+fn methods_are_allowed_if_known_and_the_closest_pattern_decides() {
+    let told = |document: Value, method: &str| {
+        policies(&[("p", document)]).decide_method(method).refusal.map(|refusal| format!("{} {}", refusal.code, refusal.rule.unwrap_or_else(|| "-".to_owned())))
+    };
+    let cases = [
+        (json!({}), "resources/read", None),
+        (json!({}), "sampling/createMessage", None),
+        (json!({}), "x/unknown", Some("method_denied -")),
+        (json!({"methods": {"x/*": "allow"}}), "x/unknown", None),
+        (json!({"methods": {"resources/read": "deny"}}), "resources/read", Some("method_denied /methods/resources~1read")),
+        (json!({"methods": {"resources/*": "deny", "resources/list": "allow"}}), "resources/list", None),
+        (json!({"methods": {"resources/*": "deny", "*": "allow"}}), "resources/read", Some("method_denied /methods/resources~1*")),
+        (json!({"methods": {"*ad": "allow", "re*": "deny"}}), "read", Some("method_denied /methods/re*")),
+        (json!({"methods": {"initialize": "deny"}}), "initialize", Some("method_denied /methods/initialize")),
+    ];
+    for (document, method, expected) in cases {
+        assert_eq!(told(document.clone(), method).as_deref(), expected, "{method} under {document}");
+    }
+    assert!(Policies::default().decide_method("ping").refusal.is_none());
+    assert_eq!(Policies::default().decide_method("resources/read").refusal.map(|refusal| refusal.code), Some(Code::NoPolicy));
+}
+
+/// "`hide` comes before `tools`: what it matches is gone, whatever an entry says."
+#[test]
+fn entries_that_hide_always_wins_over_are_warned_of() {
+    let document = read::document(&json!({"hide": ["secret_*"], "tools": {"secret_a": {}, "secret_b*": {}, "s*": {}}})).unwrap();
+    let policy = compile(PolicyId::new(None, "p"), &document).unwrap();
+    assert_eq!(
+        policy.warnings(),
+        ["tools.secret_a: never acts: hide[0] hides every tool that it matches", "tools.secret_b*: never acts: hide[0] hides every tool that it matches"]
     );
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mcp_policy::document::{Action, DefaultAction, Document, Limit, RateLimit, Rule, Scope, Version, Window};
-use mcp_policy::{Call, Caller, Code, Counters, Decision, Policies, Policy, PolicyId, compile, read};
+use mcp_policy::{Call, Caller, Code, Counters, Decision, Policies, Policy, PolicyId, ServerName, compile, read};
 use proptest::prelude::*;
 
 fn pattern() -> impl Strategy<Value = String> {
@@ -20,12 +20,13 @@ fn rule() -> impl Strategy<Value = Rule> {
     let limit = (1u64..4, 0u64..4, scope).prop_map(|(seconds, max, scope)| Limit {
         counter: format!("{seconds}-{max}-{}", scope.as_str()),
         window: Window::Seconds(seconds),
-        max,
+        max: max.into(),
         scope,
+        increment_from: None,
     });
     let rate_limit = prop::option::of((1u64..4, 0u64..4).prop_map(|(seconds, max)| RateLimit { max, window: Window::Seconds(seconds) }));
     (action, prop::option::of("[a-z]{0,5}"), prop::collection::vec(limit, 0..3), rate_limit)
-        .prop_map(|(action, reason, limits, rate_limit)| Rule { action, reason, limits, rate_limit })
+        .prop_map(|(action, reason, limits, rate_limit)| Rule { action, reason, limits, rate_limit, ..Rule::default() })
 }
 
 fn document() -> impl Strategy<Value = Document> {
@@ -35,7 +36,7 @@ fn document() -> impl Strategy<Value = Document> {
         prop::option::weighted(0.3, rule()),
         prop::collection::btree_map(pattern(), rule(), 0..5),
     )
-        .prop_map(|(default, hide, all_tools, tools)| Document { version: Version::V1, default, hide, all_tools, tools })
+        .prop_map(|(default, hide, all_tools, tools)| Document { version: Version::V1, default, hide, all_tools, tools, ..Document::default() })
 }
 
 /// A call: seconds since the one before it, tool, caller, session, and whether the tool did not run after all.
@@ -48,6 +49,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 fn compiled(documents: &[Document]) -> Vec<Policy> {
     documents.iter().enumerate().map(|(i, document)| compile(PolicyId::new(Some("ns"), &format!("p{i}")), document).unwrap()).collect()
 }
+
+const SERVER: ServerName<'static> = ServerName { namespace: "ns", name: "server-0" };
 
 fn caller(n: u8) -> Caller {
     Caller::anonymous([10, 0, 0, n].into())
@@ -63,13 +66,13 @@ fn run(policies: &Policies, steps: &[Step]) -> Vec<Told> {
     for (after, tool, n, session, refunded) in steps {
         now += after;
         let session = session.map(|session| session.to_string());
-        let call = Call { tool, caller: &caller(*n), session: session.as_deref() };
-        told.push(match policies.decide(&mut counters, &call, Duration::from_secs(now)) {
+        let call = Call { tool, arguments: "", caller: &caller(*n), session: session.as_deref(), server: SERVER };
+        told.push(match policies.decide(&mut counters, &call, Duration::from_secs(now)).decision {
             Decision::Allowed(allowed) => {
                 if *refunded {
                     counters.refund(allowed.reservation);
                 }
-                (Code::Allowed, Some(allowed.policy.to_string()), Some(allowed.rule), None)
+                (Code::Allowed, allowed.policy.map(|policy| policy.to_string()), allowed.rule, None)
             }
             Decision::Refused(refusal) => {
                 (refusal.code, refusal.policy.map(|policy| policy.to_string()), refusal.rule, refusal.retry_after_seconds)
@@ -129,7 +132,7 @@ impl Reference<'_> {
                     return None;
                 }
                 let short = rule.rate_limit.iter().map(|short| (format!("{key}_rate"), &short.window, short.max, Scope::Session));
-                let long = rule.limits.iter().map(|limit| (limit.counter.clone(), &limit.window, limit.max, limit.scope));
+                let long = rule.limits.iter().map(|limit| (limit.counter.clone(), &limit.window, limit.max.as_u64().unwrap(), limit.scope));
                 for (counter, window, max, scope) in long.chain(short) {
                     let who = match (scope, session) {
                         (Scope::Server, _) => "everybody".to_owned(),
@@ -204,15 +207,15 @@ proptest! {
         for (after, tool, n, session, _) in &steps {
             now += after;
             let session = session.map(|session| session.to_string());
-            let call = Call { tool, caller: &caller(*n), session: session.as_deref() };
-            if let Decision::Refused(refusal) = policies.decide(&mut counters, &call, Duration::from_secs(now))
+            let call = Call { tool, arguments: "", caller: &caller(*n), session: session.as_deref(), server: SERVER };
+            if let Decision::Refused(refusal) = policies.decide(&mut counters, &call, Duration::from_secs(now)).decision
                 && let Some(wait) = refusal.retry_after_seconds
             {
                 prop_assert!(wait > 0);
-                let early = policies.decide(&mut counters, &call, Duration::from_millis((now + wait) * 1000 - 1));
+                let early = policies.decide(&mut counters, &call, Duration::from_millis((now + wait) * 1000 - 1)).decision;
                 prop_assert!(matches!(early, Decision::Refused(_)), "passed before the time it was told");
                 now += wait;
-                let retry = policies.decide(&mut counters, &call, Duration::from_secs(now));
+                let retry = policies.decide(&mut counters, &call, Duration::from_secs(now)).decision;
                 prop_assert!(matches!(retry, Decision::Allowed(_)), "refused after the time it was told");
             }
         }

@@ -50,10 +50,30 @@ pub struct Line<'a> {
     /// How many more names there were.
     #[serde(skip_serializing_if = "is_zero")]
     pub argument_keys_left_out: usize,
+    /// What policies in audit mode would have decided.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub audited: &'a [AuditedLine],
     /// HTTP status of the server's answer; none if it gave none or was not asked.
     pub upstream_status: Option<u16>,
     /// From the request's head to the end of the answer.
     pub duration_ms: f64,
+}
+
+/// What a policy in audit mode would have decided.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditedLine {
+    /// The policy.
+    pub policy: String,
+    /// Its revision.
+    pub revision: Option<String>,
+    /// JSON pointer to the rule that would have refused.
+    pub rule: Option<String>,
+    /// What it would have decided.
+    pub code: Code,
+    /// The counter that is full, if that is why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counter: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
@@ -170,6 +190,7 @@ mod tests {
             malformed: None,
             argument_keys: &[],
             argument_keys_left_out: 0,
+            audited: &[],
             upstream_status: None,
             duration_ms: 0.5,
         }

@@ -3,14 +3,15 @@
 //! Guarantee: whatever ends a call (an answer, a failure, a caller who hangs up, the end of the process' grace), its line is written,
 //! it is counted once, and its counters are given back only where the tool certainly did not run.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use http::StatusCode;
 use jiff::Timestamp;
-use mcp_policy::{Allowed, Caller, Code, Policies, PolicyId, Refusal, Reservation};
+use mcp_policy::{Allowed, Audited, Caller, Code, Mode, Policies, PolicyId, Refusal, Reservation};
 
-use crate::audit::{Audit, Ended, Line, Slot};
+use crate::audit::{Audit, AuditedLine, Ended, Line, Slot};
 use crate::decision_id::DecisionIds;
 use crate::message::ToolCall;
 use crate::metrics::{Metrics, OTHER_TOOL};
@@ -32,13 +33,14 @@ pub struct Books {
     ids: DecisionIds,
     /// Names that the server listed, which are then labels of metrics and proper names.
     listed: Mutex<ListedTools>,
+    warned_of_missing_session: AtomicBool,
 }
 
 impl Books {
     /// Books of this state.
     #[must_use]
     pub fn new(state: Arc<State>, metrics: Metrics, audit: Audit) -> Self {
-        Self { state, metrics, audit, ids: DecisionIds::default(), listed: Mutex::default() }
+        Self { state, metrics, audit, ids: DecisionIds::default(), listed: Mutex::default(), warned_of_missing_session: AtomicBool::new(false) }
     }
 
     /// The server listed these tools.
@@ -50,6 +52,13 @@ impl Books {
     #[must_use]
     pub fn has_listed(&self, tool: &str) -> bool {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner).contains(tool)
+    }
+
+    /// Says once that limits for sessions are counted by caller here.
+    fn warn_of_missing_session(&self) {
+        if !self.warned_of_missing_session.swap(true, Ordering::Relaxed) {
+            tracing::warn!("a limit of scope `session` was spent by a call without a session; such calls are counted by caller, as `grant`");
+        }
     }
 
     /// The tool as a label of metrics.
@@ -78,6 +87,7 @@ impl Books {
             malformed: None,
             argument_keys: Vec::new(),
             argument_keys_left_out: 0,
+            audited: Vec::new(),
             upstream_status: None,
             forwarded: None,
             reservation: None,
@@ -106,6 +116,7 @@ pub struct Record {
     malformed: Option<&'static str>,
     argument_keys: Vec<String>,
     argument_keys_left_out: usize,
+    audited: Vec<AuditedLine>,
     upstream_status: Option<u16>,
     forwarded: Option<Instant>,
     reservation: Option<Reservation>,
@@ -149,10 +160,32 @@ impl Record {
 
     /// Allowed, and about to be forwarded.
     pub fn allowed(&mut self, allowed: Allowed, enforced: &Enforced) {
-        self.by(Some(&allowed.policy), Some(allowed.rule), enforced);
+        self.by(allowed.policy.as_ref(), allowed.rule, enforced);
+        if allowed.session_missing {
+            self.books.warn_of_missing_session();
+        }
         self.reservation = Some(allowed.reservation);
         self.forwarded = Some(Instant::now());
         self.verdict = Some(Code::Allowed);
+    }
+
+    /// A message that is no call passes. It has a line only if a policy in audit mode would have refused it.
+    pub fn passed_if_audited(&mut self) {
+        if self.audited.iter().any(|one| one.code != Code::Allowed) {
+            self.verdict = Some(Code::Allowed);
+        }
+    }
+
+    /// What policies in audit mode would have decided.
+    pub fn audited(&mut self, audited: Vec<Audited>, enforced: &Enforced) {
+        let line = |one: Audited| AuditedLine {
+            revision: enforced.revision(&one.policy).map(str::to_owned),
+            policy: one.policy.to_string(),
+            rule: one.rule,
+            code: one.code,
+            counter: one.counter.map(|counter| counter.to_string()),
+        };
+        self.audited = audited.into_iter().map(line).collect();
     }
 
     fn by(&mut self, policy: Option<&PolicyId>, rule: Option<String>, enforced: &Enforced) {
@@ -190,7 +223,11 @@ impl Record {
         if let Some(code) = self.verdict
             && !std::mem::replace(&mut self.counted, true)
         {
-            self.books.metrics.decided(self.policy.as_deref(), self.label.as_deref(), code);
+            let metrics = &self.books.metrics;
+            metrics.decided(self.policy.as_deref(), self.label.as_deref(), code, Mode::Enforce);
+            for one in &self.audited {
+                metrics.decided(Some(&one.policy), self.label.as_deref(), one.code, Mode::Audit);
+            }
         }
     }
 }
@@ -216,6 +253,7 @@ impl Drop for Record {
             malformed: self.malformed,
             argument_keys: &self.argument_keys,
             argument_keys_left_out: self.argument_keys_left_out,
+            audited: &self.audited,
             upstream_status: self.upstream_status,
             duration_ms: (self.arrived.elapsed().as_secs_f64() * 1e6).round() / 1e3,
         });

@@ -17,6 +17,7 @@ pub mod drain;
 pub mod error;
 pub mod exposure;
 pub mod headers;
+mod from_server;
 mod lookalike;
 pub mod message;
 pub mod metrics;
@@ -121,7 +122,7 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
             Upstream::Captured => None,
             Upstream::Url(url) => Some(Destination::Url(Arc::new(url))),
         },
-        server: config.server,
+        name: config.server.into(),
         probes: config.probes,
         limits: config.limits,
         drain: drain.clone(),
@@ -180,7 +181,7 @@ struct Gateway {
     books: Arc<Books>,
     /// The one server; none where the kernel knows which one was dialled.
     upstream: Option<Destination>,
-    server: String,
+    name: Arc<str>,
     probes: Vec<config::Probe>,
     limits: Limits,
     drain: Drain,
@@ -224,10 +225,10 @@ impl Gateway {
             }
         }
         let server = match &self.upstream {
-            Some(_) => self.server.clone(),
-            None => format!("{}:{}", self.server, destination.port().unwrap_or_default()),
+            Some(_) => self.name.to_string(),
+            None => format!("{}:{}", self.name, destination.port().unwrap_or_default()),
         };
-        let peer = Peer { caller: Caller::anonymous(peer.ip()), link: Arc::new(Link::new(destination, &self.limits)), server };
+        let peer = Peer { caller: Caller::anonymous(peer.ip()), link: Arc::new(Link::new(destination, &self.limits)), server, name: Arc::clone(&self.name) };
         let service = service_fn(|request: Request<Incoming>| self.proxy.handle(&peer, request));
         server::http(stream, &self.limits, &self.drain, service).await;
     }

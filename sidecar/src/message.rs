@@ -6,9 +6,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 
 use http::StatusCode;
-
 use mcp_policy::json::{Fault, Kind, Scanner, unescape};
 
 use crate::lookalike::is_lookalike;
@@ -71,39 +71,11 @@ const META_KEYS: &[&str] = &[
     "baggage",
 ];
 
-/// Every request and notification that a client may send, of all supported revisions (mcp.md 1.6).
-const CLIENT_METHODS: &[&str] = &[
-    "completion/complete",
-    "initialize",
-    "logging/setLevel",
-    "notifications/cancelled",
-    "notifications/initialized",
-    "notifications/progress",
-    "notifications/roots/list_changed",
-    "notifications/tasks/status",
-    "ping",
-    "prompts/get",
-    "prompts/list",
-    "resources/list",
-    "resources/read",
-    "resources/subscribe",
-    "resources/templates/list",
-    "resources/unsubscribe",
-    "server/discover",
-    "subscriptions/listen",
-    "tasks/cancel",
-    "tasks/get",
-    "tasks/list",
-    "tasks/result",
-    "tasks/update",
-    TOOLS_CALL,
-    "tools/list",
-];
-
-/// Whether some supported revision lets a client send this method. Others are refused: nobody has judged what they do.
+/// Whether some supported revision lets a client send this method. Nobody has judged what others do: they pass only where a policy
+/// names them.
 #[must_use]
 pub fn is_known_method(method: &str) -> bool {
-    CLIENT_METHODS.contains(&method)
+    mcp_policy::method::FROM_CLIENT.contains(&method)
 }
 
 /// A message from a client.
@@ -190,6 +162,8 @@ pub struct ToolCall {
     pub argument_keys: Vec<String>,
     /// How many more keys `arguments` has.
     pub argument_keys_left_out: usize,
+    /// Where the value of `arguments` stands in the message; empty where there is none.
+    pub arguments: Range<usize>,
 }
 
 impl ToolCall {
@@ -201,7 +175,7 @@ impl ToolCall {
                 if arguments.wrong_type {
                     return refuse("`arguments` is not an object");
                 }
-                Ok(Self { name, argument_keys: arguments.keys, argument_keys_left_out: arguments.left_out })
+                Ok(Self { name, argument_keys: arguments.keys, argument_keys_left_out: arguments.left_out, arguments: arguments.place })
             }
             _ => refuse("`name` is missing, empty or not a string"),
         }
@@ -652,6 +626,7 @@ struct Arguments {
     wrong_type: bool,
     keys: Vec<String>,
     left_out: usize,
+    place: Range<usize>,
 }
 
 impl Params {
@@ -698,7 +673,9 @@ impl Params {
 impl Arguments {
     fn read(scanner: &mut Scanner<'_>) -> Result<Self, Fault> {
         let mut arguments = Self::default();
-        match scanner.kind()? {
+        let kind = scanner.kind()?;
+        let start = scanner.position();
+        match kind {
             Kind::Object => scanner.object(|scanner, key| {
                 if arguments.keys.len() < MAX_ARGUMENT_KEYS {
                     arguments.keys.push(key[..key.floor_char_boundary(MAX_ARGUMENT_KEY)].to_owned());
@@ -712,6 +689,7 @@ impl Arguments {
                 scanner.value()?;
             }
         }
+        arguments.place = start..scanner.position();
         Ok(arguments)
     }
 }

@@ -8,7 +8,7 @@ use std::fmt::{self, Debug, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_policy::Code;
+use mcp_policy::{Code, Mode};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
 use prometheus_client::metrics::counter::Counter;
@@ -113,8 +113,8 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
-    /// Counts a decision. `tool` is a label: see [`OTHER_TOOL`]. Without a policy or a tool, the label is empty.
-    pub fn decided(&self, policy: Option<&str>, tool: Option<&str>, code: Code) {
+    /// Counts a decision; with [`Mode::Audit`], what a policy in that mode would have decided. `tool` is a label: see [`OTHER_TOOL`]. Without a policy or a tool, the label is empty.
+    pub fn decided(&self, policy: Option<&str>, tool: Option<&str>, code: Code, mode: Mode) {
         // Whether it was allowed is the policy's word; a server that could not be reached does not change it.
         let decision = if matches!(code, Code::Allowed | Code::UpstreamUnreachable) { "allowed" } else { "refused" };
         let labels = DecisionLabels {
@@ -122,7 +122,7 @@ impl Metrics {
             tool: tool.unwrap_or_default().to_owned(),
             decision,
             code: code.as_str(),
-            mode: "enforce",
+            mode: mode.as_str(),
         };
         self.decisions.get_or_create(&labels).inc();
     }
@@ -194,7 +194,7 @@ impl Collector for Scraped {
         let usage = self.0.usage();
         let labels = |policy: &dyn ToString, counter: &Arc<str>| LimitLabels { policy: policy.to_string(), counter: Arc::clone(counter) };
         if !usage.is_empty() {
-            let max = ConstGauge::new(0u64);
+            let max = ConstGauge::new(0f64);
             let mut family =
                 encoder.encode_descriptor("limit_max", "How many calls a budget of the counter holds", None, max.metric_type())?;
             for one in &usage {
@@ -221,8 +221,8 @@ impl Collector for Scraped {
 
 /// A budget that holds nothing is full.
 #[allow(clippy::cast_precision_loss, reason = "a ratio of calls needs no more than 53 bits")]
-fn ratio(used: u64, max: u64) -> f64 {
-    if max == 0 { 1.0 } else { used as f64 / max as f64 }
+fn ratio(used: f64, max: f64) -> f64 {
+    if max > 0.0 { used / max } else { 1.0 }
 }
 
 #[cfg(test)]
@@ -239,6 +239,7 @@ mod tests {
             namespace: Some("imaging".to_owned()),
             name: "imaging".to_owned(),
             generation: 1,
+            mode: Mode::Enforce,
             server: mcp_policy::Server::default(),
             document: Some(serde_json::from_value(document).unwrap()),
         }]);
@@ -250,7 +251,7 @@ mod tests {
     #[test]
     fn both_forms_have_the_documented_names() {
         let metrics = metrics();
-        metrics.decided(Some("imaging/imaging"), Some("export"), Code::Allowed);
+        metrics.decided(Some("imaging/imaging"), Some("export"), Code::Allowed, Mode::Enforce);
         metrics.limited("imaging/imaging", &Arc::from("rate"));
         metrics.upstream_took("export", Duration::from_millis(3));
         let decision = "mcp_policy_decisions_total{policy=\"imaging/imaging\",tool=\"export\",decision=\"allowed\",code=\"allowed\",mode=\"enforce\"} 1";
@@ -275,7 +276,7 @@ mod tests {
     #[test]
     fn the_older_form_calls_a_counter_by_its_whole_name() {
         let metrics = metrics();
-        metrics.decided(None, None, Code::Malformed);
+        metrics.decided(None, None, Code::Malformed, Mode::Enforce);
         let text = metrics.classic().unwrap();
         assert!(text.contains("# TYPE mcp_policy_decisions_total counter"), "{text}");
         assert!(text.contains("# TYPE mcp_policy_build_info gauge"), "{text}");

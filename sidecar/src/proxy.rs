@@ -11,7 +11,7 @@ use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use mcp_policy::{Call, Caller, Code, Decision, Refusal};
+use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
@@ -20,6 +20,7 @@ use crate::books::{Books, Record};
 use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
 use crate::drain::Drain;
 use crate::exposure::PortUse;
+use crate::from_server::{FromServer, ServerGate};
 use crate::headers::{self, Carrier, Era, Route};
 use crate::message::{self, Id, Malformed, Message};
 use crate::origin::LocalOnly;
@@ -52,8 +53,19 @@ pub struct Peer {
     pub caller: Caller,
     /// The way to the server that was dialled.
     pub link: Arc<Link>,
-    /// That server, for audit lines.
+    /// That server, for audit lines: [`Peer::name`] and the port.
     pub server: String,
+    /// `namespace/pod`, or the upstream's authority.
+    pub name: Arc<str>,
+}
+
+impl Peer {
+    /// The server, as conditions name it.
+    fn server_name(&self) -> ServerName<'_> {
+        // An authority has no slash.
+        let (namespace, name) = self.name.split_once('/').unwrap_or(("", &self.name));
+        ServerName { namespace, name }
+    }
 }
 
 /// A request that can be neither forwarded nor answered: its connection is closed.
@@ -207,10 +219,14 @@ impl Proxy {
             received.record.malformed("tool_name");
             return own(respond::improper_tool_name(id, era, received.record.decision_id()));
         }
+        // The body was read as UTF-8, and the place is that of a value in it.
+        let arguments = received.body.get(call.arguments.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("[]");
         let session = headers::session_id(&received.headers).filter(|id| self.sessions.is_open(id));
+        let asked = Call { tool: &call.name, arguments, caller: &peer.caller, session, server: peer.server_name() };
         let began = Instant::now();
-        let decision = self.books.state.decide(&enforced.policies, &Call { tool: &call.name, caller: &peer.caller, session });
+        let Outcome { decision, audited } = self.books.state.decide(&enforced.policies, &asked);
         self.books.metrics.decision_took(began.elapsed());
+        received.record.audited(audited, enforced);
         match decision {
             Decision::Refused(refusal) => {
                 received.record.refused(&refusal, enforced);
@@ -226,17 +242,19 @@ impl Proxy {
 
     /// A request that is not a call.
     async fn request(&self, mut received: Received<'_>, id: &Id, method: &str) -> Response<ProxyBody> {
-        let Received { peer, enforced, .. } = received;
-        if !message::is_known_method(method) {
+        let enforced = received.enforced;
+        let MethodOutcome { refusal, audited } = enforced.policies.decide_method(method);
+        // What a client cannot know to send, and no policy lets through by name, is answered as by a server that does not know it.
+        if !message::is_known_method(method) && refusal.as_ref().is_none_or(|refusal| refusal.rule.is_none()) && !enforced.policies.lets_by_name(method) {
             received.record.malformed("unknown_method");
             return own(respond::unknown_method(id, received.era));
         }
-        let opens = matches!(method, "initialize" | "server/discover" | "ping");
-        if !opens && !enforced.policies.in_force(&peer.caller) {
-            let refusal = no_policy();
+        received.record.audited(audited, enforced);
+        if let Some(refusal) = refusal {
             received.record.refused(&refusal, enforced);
             return own(respond::denied_method(id, method, &refusal, received.record.decision_id()));
         }
+        received.record.passed_if_audited();
         match method {
             "tools/list" => self.forward_list(received, id).await,
             "initialize" => {
@@ -253,16 +271,25 @@ impl Proxy {
 
     /// A notification. One that nobody knows is dropped.
     async fn notification(&self, mut received: Received<'_>, method: &str) -> Response<ProxyBody> {
-        if message::is_known_method(method) {
-            return self.forward_other(received, None).await;
+        let enforced = received.enforced;
+        if !message::is_known_method(method) && !enforced.policies.lets_by_name(method) {
+            received.record.malformed("unknown_method");
+            return own(respond::accepted());
         }
-        received.record.malformed("unknown_method");
-        own(respond::accepted())
+        let MethodOutcome { refusal, audited } = enforced.policies.decide_method(method);
+        received.record.audited(audited, enforced);
+        if let Some(refusal) = refusal {
+            received.record.refused(&refusal, enforced);
+            return own(respond::accepted());
+        }
+        received.record.passed_if_audited();
+        self.forward_other(received, None).await
     }
 
     /// Forwards an allowed call.
     async fn forward_call(&self, received: Received<'_>, id: &Id, tool: &str) -> Response<ProxyBody> {
         let sent = self.send(&received).await;
+        let gate = self.server_gate(received.peer, &received.path, &received.headers);
         let Received { mut record, era, headers, .. } = received;
         let failure = match sent {
             Ok(answer) => {
@@ -270,7 +297,7 @@ impl Proxy {
                 if is_usable(answer.status()) {
                     let (head, answer) = answer.into_parts();
                     let call = CallAnswer::new(record, head.status, id.clone(), headers::carrier(&head.headers));
-                    return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, Some(call)).boxed_unsync());
+                    return relay(&head, Untouched::new(answer, Some(call)), gate, self.limits.event_bytes);
                 }
                 record.answered_unusably(answer.status());
                 UpstreamFailure::Unusable
@@ -299,6 +326,7 @@ impl Proxy {
             expected: Some(id.clone()),
             era: received.era,
             decision_id: received.record.decision_id().to_owned(),
+            server: self.server_gate(received.peer, &received.path, &received.headers),
         };
         self.gated(answer, gate, false).await
     }
@@ -314,6 +342,7 @@ impl Proxy {
                     expected: None,
                     era: Era::Legacy,
                     decision_id: String::new(),
+                    server: self.server_gate(peer, &path, headers),
                 };
                 self.gated(answer, gate, true).await
             }
@@ -348,13 +377,25 @@ impl Proxy {
     /// Forwards a message that no rule speaks of. `id` is that of a request.
     async fn forward_other(&self, received: Received<'_>, id: Option<&Id>) -> Response<ProxyBody> {
         let sent = self.send(&received).await;
-        self.passed(sent, &received.headers, id, received.record.decision_id())
+        let gate = self.server_gate(received.peer, &received.path, &received.headers);
+        self.passed(sent, &received.headers, id, received.record.decision_id(), gate)
+    }
+
+    fn server_gate(&self, peer: &Peer, path: &str, headers: &HeaderMap) -> Arc<ServerGate> {
+        Arc::new(ServerGate {
+            books: Arc::clone(&self.books),
+            caller: peer.caller.clone(),
+            server: peer.server.clone(),
+            link: Arc::clone(&peer.link),
+            path: path.to_owned(),
+            headers: headers.clone(),
+        })
     }
 
     /// Forwards a request without a message.
     async fn pass(&self, peer: &Peer, method: Method, path: String, headers: &HeaderMap) -> Response<ProxyBody> {
         let sent = send(&peer.link, method, &path, headers, Bytes::new()).await;
-        self.passed(sent, headers, None, "")
+        self.passed(sent, headers, None, "", self.server_gate(peer, &path, headers))
     }
 
     fn passed(
@@ -363,12 +404,13 @@ impl Proxy {
         headers: &HeaderMap,
         id: Option<&Id>,
         decision_id: &str,
+        gate: Arc<ServerGate>,
     ) -> Response<ProxyBody> {
         let failure = match sent {
             Ok(answer) if is_usable(answer.status()) => {
                 self.note_end_of_session(headers, answer.status(), false);
                 let (head, answer) = answer.into_parts();
-                return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, None).boxed_unsync());
+                return relay(&head, Untouched::new(answer, None), gate, self.limits.event_bytes);
             }
             Ok(_) => UpstreamFailure::Unusable,
             Err(error) => failure_of(&error),
@@ -436,8 +478,19 @@ fn refuse(mut record: Record, malformed: &Malformed) -> Response<ProxyBody> {
     own(respond::malformed(malformed))
 }
 
+/// An answer that passes as it came, but for what the server may not send.
+fn relay(head: &http::response::Parts, answer: Untouched, gate: Arc<ServerGate>, max_event: usize) -> Response<ProxyBody> {
+    if headers::carrier(&head.headers) != Carrier::EventStream || !gate.is_closed_to_something() {
+        return respond_with(head, headers::Body::Untouched, answer.boxed_unsync());
+    }
+    if headers::is_encoded(&head.headers) {
+        return own(respond::upstream_failed(None, UpstreamFailure::Unusable, ""));
+    }
+    respond_with(head, headers::Body::Replaced, FromServer::new(answer, max_event, gate).boxed_unsync())
+}
+
 /// Sends one request to the server. What is sent is `body`, byte for byte, to `path`; nothing of the caller's target but that.
-async fn send(link: &Arc<Link>, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Answer>, SendError> {
+pub(crate) async fn send(link: &Arc<Link>, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Answer>, SendError> {
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
     *request.headers_mut() = headers::to_upstream(headers);

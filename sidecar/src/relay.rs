@@ -16,6 +16,7 @@ use mcp_policy::Caller;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::books::{Books, Record};
+use crate::from_server::ServerGate;
 use crate::headers::{Carrier, Era};
 use crate::message::Id;
 use crate::metrics::InFlight;
@@ -208,6 +209,8 @@ pub struct ListGate {
     pub era: Era,
     /// For messages about this answer.
     pub decision_id: String,
+    /// What else the server sends.
+    pub server: Arc<ServerGate>,
 }
 
 /// What becomes of one message of the server.
@@ -234,6 +237,7 @@ impl ListGate {
             }
             // Rule 18: on the stream of a request, nothing but its own answer.
             Ok(Filtered::OtherResponse) if self.expected.is_some() => Passing::Dropped,
+            Ok(Filtered::NotAResponse) if !self.server.passes(message) => Passing::Dropped,
             Ok(Filtered::Failed | Filtered::NotAResponse | Filtered::OtherResponse) => Passing::AsItCame,
             Err(_) => Passing::Unreadable,
         }
@@ -270,7 +274,7 @@ impl GatedEvents {
             match passing {
                 Passing::AsItCame => self.ready.push_back(frame.into_raw()),
                 Passing::Changed(data) => self.ready.push_back(frame.with_data(&data)),
-                Passing::Dropped => tracing::warn!("dropped an answer of the server to another request"),
+                Passing::Dropped => tracing::debug!("dropped a message of the server"),
                 Passing::Unreadable => self.unreadable(),
             }
         }

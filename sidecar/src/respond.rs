@@ -84,6 +84,14 @@ pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id
             "This call of `{tool}` was refused: no policy is in force that could allow it. Nothing was executed. Repeating the call will \
              not help until an administrator applies a policy."
         ),
+        Code::ArgumentsInvalid | Code::RequireFailed | Code::DenyIf => format!(
+            "A policy refused this call of `{tool}`: its arguments are not allowed. Nothing was executed. Repeating the same call will not \
+             help; a call with other arguments may pass."
+        ),
+        Code::PolicyError => format!(
+            "A policy refused this call of `{tool}`: it could not decide about these arguments. Nothing was executed. Repeating the same \
+             call will not help; a call with other arguments may pass."
+        ),
         _ => format!(
             "A policy refused this call of `{tool}`: the tool is not allowed for this caller. Nothing was executed. Repeating the call will \
              not help."
@@ -113,6 +121,12 @@ pub fn denied_method(id: &Id, method: &str, refusal: &Refusal, decision_id: &str
     let mut error = error(DENIED, &with_reason(format!("{text}."), refusal, decision_id));
     error.insert("data".to_owned(), keyed(denial(refusal, decision_id)));
     respond_error(StatusCode::OK, Some(id), error)
+}
+
+/// The client's answer that a server gets whose request a policy holds back.
+#[must_use]
+pub fn refused_server_request(id: &Id) -> Bytes {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{METHOD_NOT_FOUND},"message":"Refused by policy"}}}}"#).into()
 }
 
 /// Answers a `tools/call` that was allowed and has no usable answer of the server.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use mcp_policy::read::Manifest;
 use mcp_policy::snapshot::{SNAPSHOT_VERSION, hex_sha256};
-use mcp_policy::{Call, CompileErrors, CounterUsage, Counters, Decision, Document, Policies, Policy, PolicyId, Server, Snapshot};
+use mcp_policy::{Call, CompileErrors, CounterUsage, Counters, Document, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot};
 use mcp_policy::{Reservation, compile};
 
 use crate::exposure::Exposure;
@@ -82,6 +82,7 @@ impl Enforced {
         let parts = snapshot.policies.iter().map(|policy| Part {
             id: PolicyId::new(policy.namespace.as_deref(), &policy.name),
             document: policy.document.as_ref(),
+            mode: policy.mode,
             server: &policy.server,
             revision: policy.generation.to_string(),
         });
@@ -94,6 +95,7 @@ impl Enforced {
         let parts = manifests.iter().map(|manifest| Part {
             id: manifest.id.clone(),
             document: Some(&manifest.document),
+            mode: manifest.mode,
             server: &manifest.server,
             revision: sha256[..12].to_owned(),
         });
@@ -108,7 +110,8 @@ impl Enforced {
         for part in parts {
             let policy = match part.document {
                 Some(document) => {
-                    compile(part.id.clone(), document).map_err(|errors| ApplyError::Compile { policy: part.id.clone(), errors })?
+                    let compiled = compile(part.id.clone(), document);
+                    compiled.map_err(|errors| ApplyError::Compile { policy: part.id.clone(), errors })?.in_mode(part.mode)
                 }
                 None => Policy::refusing(part.id.clone()),
             };
@@ -143,6 +146,7 @@ impl Enforced {
 struct Part<'a> {
     id: PolicyId,
     document: Option<&'a Document>,
+    mode: Mode,
     server: &'a Server,
     revision: String,
 }
@@ -197,9 +201,10 @@ impl State {
         self.started.elapsed().saturating_sub(Duration::from_nanos(self.confirmed.load(Ordering::Relaxed)))
     }
 
-    /// Decides a call by these policies, and reserves.
-    pub fn decide(&self, policies: &Policies, call: &Call<'_>) -> Decision {
-        policies.decide(&mut self.counters(), call, self.started.elapsed())
+    /// Decides a call by these policies, and reserves. No rule is asked while the counters are held.
+    pub fn decide(&self, policies: &Policies, call: &Call<'_>) -> Outcome {
+        let judged = policies.judge(call);
+        judged.reserve(&mut self.counters(), self.started.elapsed())
     }
 
     /// Gives back what a call took that certainly did not run.
@@ -226,7 +231,7 @@ mod tests {
     use super::*;
 
     fn policy(name: &str, document: Option<Document>) -> SnapshotPolicy {
-        SnapshotPolicy { namespace: Some("imaging".to_owned()), name: name.to_owned(), generation: 3, server: Server::default(), document }
+        SnapshotPolicy { namespace: Some("imaging".to_owned()), name: name.to_owned(), generation: 3, mode: Mode::Enforce, server: Server::default(), document }
     }
 
     #[test]

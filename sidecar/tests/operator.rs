@@ -179,6 +179,7 @@ fn snapshot(tool: &str, generation: i64) -> Snapshot {
         namespace: Some("imaging".into()),
         name: "imaging".into(),
         generation,
+        mode: mcp_policy::Mode::Enforce,
         server,
         document: Some(document),
     }])

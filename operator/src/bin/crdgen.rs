@@ -1,12 +1,12 @@
-//! Writes the definition of `McpPolicy`: `crds/mcppolicies.yaml` for people who apply it, and the same as a template of the
-//! chart `mcp-policy-crds`. With `--check` it writes nothing, and fails where a file differs.
+//! Writes the definitions of the custom resources: into `crds/` for people who apply them, and the same as templates of the chart
+//! `mcp-policy-crds`. With `--check` it writes nothing, and fails where a file differs.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
 
-use mcp_policy_operator::crd;
+use mcp_policy_operator::crd::{self, Kind};
 
 fn main() -> anyhow::Result<()> {
     let check = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
@@ -33,19 +33,22 @@ fn main() -> anyhow::Result<()> {
 const HEADER: &str = "# Generated from the Rust types by crdgen. Do not edit; run `make generate`.\n";
 
 /// The files and what belongs in them.
-fn files() -> anyhow::Result<[(PathBuf, String); 2]> {
+fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?;
-    let plain = crd::definition();
-    let mut kept = plain.clone();
-    // Helm deletes what a chart no longer renders, and with the definition every policy of the cluster.
-    kept["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep".into();
-    Ok([
-        (root.join("crds/mcppolicies.yaml"), format!("{HEADER}{}", yaml(&plain)?)),
-        (
-            root.join("charts/mcp-policy-crds/templates/mcppolicies.yaml"),
+    let mut files = Vec::new();
+    for kind in Kind::ALL {
+        let plain = crd::definition(kind);
+        let mut kept = plain.clone();
+        // Helm deletes what a chart no longer renders, and with the definition every policy of the cluster.
+        kept["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep".into();
+        let name = format!("{}.yaml", kind.plural());
+        files.push((root.join("crds").join(&name), format!("{HEADER}{}", yaml(&plain)?)));
+        files.push((
+            root.join("charts/mcp-policy-crds/templates").join(&name),
             format!("{HEADER}{{{{- if .Values.crds.install }}}}\n{}{{{{- end }}}}\n", yaml(&kept)?),
-        ),
-    ])
+        ));
+    }
+    Ok(files)
 }
 
 fn yaml(value: &Value) -> anyhow::Result<String> {
@@ -70,8 +73,9 @@ mod tests {
 
     #[test]
     fn the_yaml_says_what_the_definition_says() {
-        let definition = crd::definition();
-        let read: Value = serde_saphyr::from_str(&yaml(&definition).unwrap()).unwrap();
-        assert_eq!(read, definition);
+        for definition in Kind::ALL.map(crd::definition) {
+            let read: Value = serde_saphyr::from_str(&yaml(&definition).unwrap()).unwrap();
+            assert_eq!(read, definition);
+        }
     }
 }

@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::*;
 
 fn counter(window_seconds: u64, scope: Scope) -> CounterId {
-    CounterId { policy: PolicyId::new(Some("ns"), "p"), name: "c".into(), window_seconds, scope }
+    CounterId { policy: PolicyId::new(Some("ns"), "p"), name: "c".into(), window_seconds, scope, increment_from: None }
 }
 
 fn caller(n: u32) -> Budget {
@@ -12,10 +12,12 @@ fn caller(n: u32) -> Budget {
 
 /// Checks and takes one call.
 fn call(counters: &mut Counters, counter: &CounterId, budget: Budget, max: u64, now: Duration) -> Result<Reservation, Full> {
-    let claim = Claim { counter, budget, max };
+    let claim = Claim { counter, budget, max: u128::from(max) * ONE, amount: ONE };
     counters.check(&claim, now)?;
     Ok(counters.take(vec![claim], now))
 }
+
+const ONE: u128 = 1_000_000_000_000_000_000;
 
 fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -44,7 +46,7 @@ fn a_refund_gives_back_exactly_one_call() {
     let first = call(&mut counters, &minute, Budget::Server, 2, seconds(0)).unwrap();
     let _second = call(&mut counters, &minute, Budget::Server, 2, seconds(0)).unwrap();
     counters.refund(first);
-    assert_eq!(counters.fullest(&minute, seconds(1)), 1);
+    assert_eq!(counters.fullest(&minute, seconds(1)), ONE);
     assert!(call(&mut counters, &minute, Budget::Server, 2, seconds(1)).is_ok());
     assert!(call(&mut counters, &minute, Budget::Server, 2, seconds(1)).is_err());
 }
@@ -70,22 +72,24 @@ fn a_clock_that_steps_back_frees_nothing() {
 #[test]
 fn a_window_of_many_calls_keeps_few_entries_and_never_lets_one_pass_early() {
     let hour = 3_600 * NANOS_PER_SECOND;
-    let (mut calls, max) = (Calls::default(), 5_000);
+    let (mut calls, max) = (Calls::default(), 5_000_u64);
+    let units = u128::from(max) * ONE;
     for i in 0..max {
         let now = i * hour / max;
-        assert!(calls.room(max, hour, now).is_ok(), "call {i}");
-        calls.push(hour, now);
+        assert!(calls.room(units, ONE, hour, now).is_ok(), "call {i}");
+        calls.push(ONE, hour, now);
         assert!(calls.entries.len() <= EXACT_CALLS);
     }
     // The first call was at 0. It may be held for up to 1 % of the window longer.
     let last = (max - 1) * hour / max;
-    let wait = calls.room(max, hour, last).unwrap_err().unwrap();
+    let wait = calls.room(units, ONE, hour, last).unwrap_err().unwrap();
     assert!((hour..=hour + hour / 100).contains(&(last + wait)), "{}", last + wait);
 }
 
 #[test]
 fn no_interval_sees_more_than_max_when_calls_are_too_many_to_keep_apart() {
     let (window, max) = (10_000, 2_500);
+    let units = 2_500 * ONE;
     let (mut calls, mut passed) = (Calls::default(), VecDeque::new());
     // Steady calls fill the first window; after it, each moment tries to pass as many as it can.
     for now in 0..40_000 {
@@ -93,8 +97,8 @@ fn no_interval_sees_more_than_max_when_calls_are_too_many_to_keep_apart() {
             passed.pop_front();
         }
         for _ in 0..if now < window { now % 2 } else { 50 } {
-            if calls.room(max, window, now).is_ok() {
-                calls.push(window, now);
+            if calls.room(units, ONE, window, now).is_ok() {
+                calls.push(ONE, window, now);
                 passed.push_back(now);
             }
         }

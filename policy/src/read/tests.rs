@@ -20,7 +20,7 @@ fn a_gateways_published_json_is_accepted_beside_a_selector() {
     assert_eq!(spec.document, bare);
     assert_eq!(spec.document.default, DefaultAction::Deny);
     let limit = &spec.document.tools["start_dicom_export_job"].limits[0];
-    assert_eq!((limit.max, limit.scope, limit.window.seconds()), (10, Scope::Grant, Some(60)));
+    assert_eq!((limit.max.as_u64(), limit.scope, limit.window.seconds()), (Some(10), Scope::Grant, Some(60)));
 }
 
 #[test]
@@ -47,7 +47,8 @@ fn a_wrong_field_is_named_with_its_path() {
         (json!({"selector": {}, "version": "2"}), "spec.version: unknown variant `2`"),
         (json!({"selector": {}, "default": "Deny"}), "spec.default: unknown variant `Deny`"),
         (json!({"selector": {}, "all_tools": {}}), "spec.all_tools: unknown field; in an McpPolicy it is `allTools`"),
-        (json!({"selector": {}, "mode": "audit"}), "spec.mode: is part of the policy language, but not of this release"),
+        (json!({"selector": {}, "mode": "shadow"}), "spec.mode: unknown variant `shadow`"),
+        (json!({"selector": {}, "namespaceSelector": {}}), "spec.namespaceSelector: belongs to a ClusterMcpPolicy"),
         (rule(json!({"limts": []})), "spec.tools.t.limts: unknown field"),
         (rule(json!({"limits": [{"counter": "c", "widow": "minute"}]})), "spec.tools.t.limits[0].widow: unknown field"),
         (rule(json!({"limits": [{"counter": "c", "window": "minute", "max": -1}]})), "spec.tools.t.limits[0].max: "),
@@ -58,7 +59,7 @@ fn a_wrong_field_is_named_with_its_path() {
             rule(json!({"limits": [{"counter": "c", "window": "minute", "max": 1, "scope": "user"}]})),
             "spec.tools.t.limits[0].scope: unknown variant",
         ),
-        (rule(json!({"denyIf": []})), "spec.tools.t.denyIf: is part of the policy language, but not of this release"),
+        (rule(json!({"approveIf": []})), "spec.tools.t.approveIf: is part of the policy language, but not of this release"),
         (rule(json!({"action": "approve"})), "spec.tools.t.action: `approve` is part of the policy language"),
         (rule(json!(null)), "spec.tools.t: must not be null; write `{}`"),
         (json!("text"), "spec: must be an object, but is a string"),
@@ -85,7 +86,7 @@ fn a_file_holds_documents_and_manifests() {
     let manifests = file("policy.yaml", &text).unwrap();
     assert_eq!(manifests.iter().map(|manifest| manifest.id.to_string()).collect::<Vec<_>>(), ["policy.yaml", "n/p"]);
     assert_eq!(manifests[1].document.tools["a"].rate_limit.as_ref().unwrap().window, Window::Seconds(5));
-    assert!(manifests[1].is_resource && !manifests[0].is_resource);
+    assert!(manifests[1].is_resource() && !manifests[0].is_resource());
 }
 
 #[test]
@@ -106,7 +107,7 @@ fn a_file_that_cannot_be_read_says_where() {
         ("tools: {a: {limts: []}}".to_owned(), "p.yaml: tools.a.limts: unknown field"),
         (format!("{manifest}---\n{manifest}"), "p.yaml (document 2): metadata.name: a policy named p is already in this file"),
         ("apiVersion: v1\nkind: McpPolicy".to_owned(), "p.yaml: apiVersion: is not `mcp-policy.dev/v1alpha1`"),
-        ("apiVersion: mcp-policy.dev/v1alpha1\nkind: Policy".to_owned(), "p.yaml: kind: is not `McpPolicy`"),
+        ("apiVersion: mcp-policy.dev/v1alpha1\nkind: Policy".to_owned(), "p.yaml: kind: is not `McpPolicy` or `ClusterMcpPolicy`"),
         ("kind: McpPolicy".to_owned(), "p.yaml: apiVersion: is not"),
         (manifest.replace("name: p", "names: p"), "p.yaml: metadata.name: is required"),
         (format!("{manifest}sepc: {{}}"), "p.yaml: sepc: unknown field"),
@@ -124,7 +125,7 @@ fn a_file_that_cannot_be_read_says_where() {
 #[test]
 fn anchors_work_and_their_expansion_is_bounded() {
     let shared = "allTools: {limits: &l [{counter: c, window: minute, max: 1}]}\ntools: {a: {limits: *l}}\n";
-    assert_eq!(file("p", shared).unwrap()[0].document.tools["a"].limits[0].max, 1);
+    assert_eq!(file("p", shared).unwrap()[0].document.tools["a"].limits[0].max.as_u64(), Some(1));
     let line = |i: u32| format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i.saturating_sub(1)); 10].join(", "));
     let bomb = line(0).replace("*a0", "x") + &(1..12).map(line).collect::<String>();
     assert!(file("p", &bomb).is_err());

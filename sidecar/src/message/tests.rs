@@ -184,7 +184,7 @@ fn nothing_is_trimmed_folded_or_normalised() {
 #[test]
 fn a_name_beyond_the_charset_must_be_one_that_the_server_lists() {
     let proper = |name: &str, listed: bool| {
-        let call = ToolCall { name: name.to_owned(), argument_keys: vec![], argument_keys_left_out: 0 };
+        let call = ToolCall { name: name.to_owned(), argument_keys: vec![], argument_keys_left_out: 0, arguments: 0..0 };
         call.has_proper_name(|asked| {
             assert_eq!(asked, name);
             listed
