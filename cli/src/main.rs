@@ -1,18 +1,41 @@
-//! `mcp-policy`: the command line. Reads policies with the code that the operator accepts them with and the sidecar enforces
-//! them with.
+//! `mcp-policy`: the command line. Reads policies with the code that the operator accepts them with, and decides with the code
+//! that the sidecar enforces them with.
 //!
-//! Exit codes: 0 all is well, 1 a policy is wrong, 2 the command line is.
+//! Exit codes: 0 all is well; 1 a policy is wrong, or a case of a test failed; 2 the command could not be carried out.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
 
 mod check;
+mod completion;
+mod explain;
+mod input;
+mod loaded;
+mod outcome;
+mod report;
+mod steps;
+mod style;
+mod test;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::report::Format;
+
+/// The name under which `kubectl` finds a plugin that is called as `kubectl mcp-policy`.
+const PLUGIN: &str = "kubectl-mcp_policy";
+
+/// The exit code of a command that could not be carried out, as clap has it for wrong arguments.
+const NOT_CARRIED_OUT: u8 = 2;
 
 #[derive(Parser)]
-#[command(name = "mcp-policy", version, about = "Policy on every tool call that AI agents make to MCP servers")]
+#[command(
+    name = "mcp-policy",
+    version,
+    about = "Policy on every tool call that AI agents make to MCP servers",
+    after_help = "Exit codes: 0 all is well; 1 a policy is wrong, or a case of a test failed; 2 the command could not be carried out."
+)]
 struct Arguments {
     #[command(subcommand)]
     verb: Verb,
@@ -22,22 +45,59 @@ struct Arguments {
 enum Verb {
     /// Check policies as the operator does before it accepts them
     ///
-    /// Reads McpPolicy manifests and bare policy documents, in YAML or JSON. Prints one line for each error and warning, with the file
-    /// and the field. Exits with 1 if anything is wrong.
+    /// Reads manifests of policies and bare policy documents, in YAML or JSON, and tells every error and warning with its line and
+    /// field. Manifests of other kinds are passed over; of test files the form is checked. Exits with 1 if anything is wrong.
     Check {
         /// Files, folders (their .yaml, .yml and .json files, recursively), or - for standard input
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// The form of the output
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+        /// Fail on warnings too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Run the cases of test files against policies
+    ///
+    /// A test file holds calls and the decisions that are expected of the policies beside it. Time is virtual, so a case that comes
+    /// an hour later takes no longer. Exits with 1 if a case fails.
+    Test(test::Options),
+    /// Tell how one call is decided, step by step, and what would change the answer
+    Explain(explain::Options),
+    /// Print a script that makes a shell complete what is typed
+    Completion {
+        /// The shell
+        shell: Shell,
     },
 }
 
+/// The command line, under the name that it was called by.
+fn command() -> clap::Command {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let is_plugin = Path::new(&called).file_stem().is_some_and(|stem| stem == PLUGIN);
+    let command = Arguments::command();
+    // The script that completes is for the word that is typed, and help for what people type.
+    if is_plugin { command.name(PLUGIN).display_name("kubectl-mcp-policy").bin_name("kubectl mcp-policy") } else { command }
+}
+
 fn main() -> ExitCode {
-    let Arguments { verb } = Arguments::parse();
+    let mut command = command();
+    let verb = match Arguments::from_arg_matches(&command.get_matches_mut()) {
+        Ok(Arguments { verb }) => verb,
+        Err(error) => error.exit(),
+    };
     let outcome = match verb {
-        Verb::Check { files } => check::run(&files),
+        Verb::Check { files, output, strict } => check::run(&files, output, strict),
+        Verb::Test(options) => test::run(&options),
+        Verb::Explain(options) => explain::run(&options),
+        Verb::Completion { shell } => {
+            completion::run(shell, &mut command);
+            Ok(ExitCode::SUCCESS)
+        }
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        ExitCode::FAILURE
+        ExitCode::from(NOT_CARRIED_OUT)
     })
 }

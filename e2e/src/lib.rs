@@ -13,9 +13,11 @@
 
 pub mod agent;
 pub mod cluster;
+pub mod cluster_policy;
 pub mod forward;
 pub mod metrics;
 pub mod pod;
+pub mod policy;
 pub mod sandbox;
 pub mod wait;
 pub mod wire;

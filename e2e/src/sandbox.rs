@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::{
     cluster::{self, busybox, command, example, run},
     pod::Pod,
+    policy::until_condition,
     wait::until,
 };
 
@@ -23,16 +24,27 @@ pub struct Sandbox {
 impl Sandbox {
     /// Makes it, in a cluster on which the product is installed.
     pub fn new(purpose: &str) -> Self {
+        Self::labelled(purpose, "")
+    }
+
+    /// As [`Sandbox::new`], with these labels from its first moment on. `labels` is YAML in flow style, without braces.
+    pub fn labelled(purpose: &str, labels: &str) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         cluster::install();
         let namespace = format!("e2e-{purpose}-{}-{}", process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        cluster::kubectl(&["create", "namespace", &namespace]);
+        let manifest = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {namespace}, labels: {{{labels}}}}}}}");
+        run(command("kubectl").args(["create", "-f", "-"]), Some(manifest.as_bytes())).unwrap_or_else(|why| panic!("{why}"));
         Self { namespace }
     }
 
     /// Its name.
     pub fn namespace(&self) -> &str {
         &self.namespace
+    }
+
+    /// Sets a label of the namespace itself, or takes it away: `team=one`, `team-`.
+    pub fn label(&self, label: &str) {
+        cluster::kubectl(&["label", "--overwrite", "namespace", &self.namespace, label]);
     }
 
     /// Runs kubectl in it: what it printed, or why it failed.
@@ -67,16 +79,7 @@ impl Sandbox {
 
     /// Waits until the operator has said this of the policy's present generation; gives the condition's message.
     pub fn until_condition(&self, name: &str, condition: &str, status: &str) -> String {
-        until(&format!("policy {name} has {condition}={status}"), || {
-            let policy = self.get_policy(name);
-            let generation = &policy["metadata"]["generation"];
-            let conditions = policy["status"]["conditions"].as_array().into_iter().flatten();
-            conditions
-                .filter(|entry| entry["type"] == condition && entry["status"] == status && entry["observedGeneration"] == *generation)
-                .map(|entry| entry["message"].as_str().unwrap_or_default().to_owned())
-                .next()
-                .ok_or_else(|| format!("generation {generation}, status {}", policy["status"]))
-        })
+        until_condition(name, condition, status, || self.get_policy(name))
     }
 
     /// Waits until the present generation of the policy is enforced wherever it applies.
@@ -137,7 +140,7 @@ impl Sandbox {
 
     fn tell(&self) {
         for arguments in [
-            &["get", "pods,mcppolicies", "-o", "wide"][..],
+            &["get", "pods,mcppolicies,clustermcppolicies", "-o", "wide"][..],
             &["get", "events", "--sort-by=.lastTimestamp"],
             &["get", "mcppolicies", "-o", "yaml"],
             &["logs", "--all-containers", "--prefix", "--tail=40", "-l", "app"],

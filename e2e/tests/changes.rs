@@ -173,13 +173,22 @@ fn several_pods_behind_one_policy_are_said_to_count_each_for_itself() {
     sandbox.until_programmed("imaging");
     let columns = sandbox.kubectl(&["get", "mcpp", "imaging", "--no-headers"]);
     let columns: Vec<_> = columns.split_whitespace().collect();
-    assert_eq!(columns[..5], ["imaging", "True", "True", "2", "2"], "{columns:?}");
+    assert_eq!(columns[..6], ["imaging", "enforce", "True", "True", "2", "2"], "{columns:?}");
 }
 
 #[test]
 fn kubectl_explains_every_level_of_a_policy() {
     let sandbox = Sandbox::new("explain");
-    for field in ["mcpp", "mcpp.spec.tools", "mcpp.spec.tools.limits.window", "mcpp.status.enforcing"] {
+    for field in [
+        "mcpp",
+        "mcpp.spec.tools",
+        "mcpp.spec.tools.limits.window",
+        "mcpp.spec.tools.require.value",
+        "mcpp.spec.allTools.denyIf.conditions.op",
+        "mcpp.status.enforcing",
+        "cmcpp",
+        "cmcpp.spec.namespaceSelector",
+    ] {
         let text = sandbox.kubectl(&["explain", field]);
         let description = text.split("DESCRIPTION:").nth(1).unwrap_or_default();
         assert!(description.trim().len() > 10 && !description.contains("<empty>"), "{field}: {text}");

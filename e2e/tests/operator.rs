@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use mcp_policy_e2e::{
     agent::Sdk,
     cluster::{SYSTEM, command, kubectl, reinstall, root, run, try_kubectl},
+    cluster_policy::ClusterPolicy,
     sandbox::{Sandbox, bare},
     wait::until_true,
 };
@@ -71,7 +72,15 @@ fn while_the_operator_is_down_selected_pods_are_denied_others_admitted_and_runni
     let (mut agent, _way) = pod.agent(Sdk::Python2);
     assert!(agent.call("list_datastores", &json!({})).passed());
 
+    let team = sandbox.namespace().to_owned();
+    let guarded = Sandbox::labelled("operator-down-cluster", &format!("team: {team}"));
+    let guard = ClusterPolicy::new(&team, &format!("namespaceSelector: {{matchLabels: {{team: {team}}}}}, selector: {{matchLabels: {{app: guarded}}}}"));
+    guard.until_condition("Accepted", "True");
+
     let down = Down::now();
+    let why = guarded.try_apply(&bare("selected", "app: guarded", "sleep 1")).unwrap_err();
+    assert!(why.contains(&format!("ClusterMcpPolicy {team} selects this pod")) && why.contains("mcp-policy-sidecar"), "{why}");
+    guarded.apply(&bare("unselected", "app: other", "sleep 1"));
     let why = sandbox.try_apply(&bare("selected", "app: healthimaging-mcp", "sleep 1")).unwrap_err();
     assert!(why.contains(&format!("McpPolicy {}/imaging", sandbox.namespace())), "the policy is not named: {why}");
     assert!(why.contains("mcp-policy-sidecar"), "{why}");
@@ -85,6 +94,8 @@ fn while_the_operator_is_down_selected_pods_are_denied_others_admitted_and_runni
     drop(down);
     sandbox.bare("selected", "app: healthimaging-mcp", "trap exit TERM; sleep 3600 & wait");
     assert!(sandbox.pod("selected").injected());
+    guarded.bare("selected", "app: guarded", "trap exit TERM; sleep 3600 & wait");
+    assert!(guarded.pod("selected").injected());
     sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, tools: {list_dicom_export_jobs: {}}");
     sandbox.until_programmed("imaging");
     assert!(agent.call("list_dicom_export_jobs", &json!({})).passed(), "a sidecar that was alone does not hear of changes again");
@@ -132,6 +143,9 @@ fn uninstalling_leaves_no_webhook_and_no_admission_policy_behind_and_keeps_the_p
     let sandbox = Sandbox::new("uninstall");
     sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, default: deny");
     sandbox.until_condition("imaging", "Accepted", "True");
+    let team = sandbox.namespace().to_owned();
+    let guard = ClusterPolicy::new(&team, &format!("namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {team}}}}}, selector: {{}}"));
+    guard.until_condition("Accepted", "True");
     let ours = || {
         let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings";
         let names = kubectl(&["get", kinds, "-l", "app.kubernetes.io/name=mcp-policy", "-o", "name"]);
@@ -142,6 +156,7 @@ fn uninstalling_leaves_no_webhook_and_no_admission_policy_behind_and_keeps_the_p
     let uninstalled = Uninstalled::now();
     assert_eq!(ours(), Vec::<String>::new());
     assert!(sandbox.try_kubectl(&["get", "mcppolicy", "imaging"]).is_ok(), "the policies went with the charts");
+    assert_eq!(guard.get()["metadata"]["name"], team);
     // Nothing is left that could deny it.
     until_true("a selected pod is admitted", || sandbox.try_apply(&bare("selected", "app: healthimaging-mcp", "sleep 1")).is_ok());
 

@@ -4,25 +4,24 @@
 //! is not, the last accepted one stays in force with all it says, its selector too; a policy of which none was ever accepted
 //! refuses every call to the pods that it selects.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use mcp_policy::document::Document;
 use mcp_policy::resource::Selector;
 use mcp_policy::snapshot::SnapshotPolicy;
-use mcp_policy::{PolicyId, PolicySpec};
+use mcp_policy::{Mode, PolicyId, PolicySpec, Server, read};
 
-use crate::crd::McpPolicy;
+use crate::crd::{Kind, StoredPolicy};
+use crate::namespaces::Labels;
 
 /// A policy whose present revision was judged.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// Namespace of the policy, and of the pods that it governs.
-    pub namespace: String,
-    /// Name of the policy.
-    pub name: String,
+    /// Name of the policy, and the namespace whose pods it governs; a cluster policy has none.
+    pub id: PolicyId,
     /// `metadata.uid`: another one is another policy of the same name.
     pub uid: String,
     /// `metadata.generation` of the present revision.
@@ -31,8 +30,27 @@ pub struct Judged {
     pub verdict: Verdict,
     /// The last revision that was accepted: the present one if its verdict says so.
     pub in_force: Option<Arc<Revision>>,
-    /// The selector of the present revision, if it can be read by itself.
-    present_selector: Option<Selector>,
+    /// What the present revision selects, if that can be read by itself.
+    present: Option<Selection>,
+}
+
+/// Which pods a policy selects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The namespaces, of a cluster policy.
+    namespaces: Option<Selector>,
+    pods: Selector,
+}
+
+/// Where a pod stands: what a policy can select it by.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// The labels of the namespace; none if no cluster policy can govern it.
+    pub namespace_labels: Option<&'a Labels>,
+    /// Its own labels.
+    pub labels: &'a Labels,
 }
 
 /// Whether a revision can be enforced.
@@ -54,34 +72,29 @@ pub struct Revision {
     pub generation: i64,
     /// The spec as it was written.
     pub raw: Value,
+    /// Whether it refuses.
+    pub mode: Mode,
     /// Whether any rule has a limit.
     pub has_limits: bool,
-    spec: PolicySpec,
+    selection: Selection,
+    server: Server,
+    document: Document,
     warnings: Vec<String>,
 }
 
 impl Judged {
     /// Judges the present revision of a policy. `before` is what was said of it when it was last seen.
     #[must_use]
-    pub fn new(policy: &McpPolicy, before: Option<&Self>) -> Self {
+    pub fn new(policy: &StoredPolicy, before: Option<&Self>) -> Self {
         let uid = policy.metadata.uid.clone().unwrap_or_default();
         let before = before.filter(|before| before.uid == uid);
-        let generation = policy.generation();
-        let id = PolicyId::new(Some(policy.namespace()), policy.name());
+        let (id, generation) = (policy.id(), policy.generation());
         let (verdict, in_force) = match Revision::accept(&id, generation, &policy.spec) {
             Ok(revision) => (Verdict::Accepted { warnings: revision.warnings.clone() }, Some(Arc::new(revision))),
             Err(message) => (Verdict::Invalid(message), last_accepted(&id, policy, before)),
         };
-        let present_selector = policy.spec.get("selector").and_then(|selector| Selector::deserialize(selector).ok());
-        Self {
-            namespace: policy.namespace().to_owned(),
-            name: policy.name().to_owned(),
-            uid,
-            generation,
-            verdict,
-            in_force,
-            present_selector,
-        }
+        let present = Selection::alone(Kind::of(&id), &policy.spec);
+        Self { id, uid, generation, verdict, in_force, present }
     }
 
     /// Whether the present revision was accepted.
@@ -97,52 +110,106 @@ impl Judged {
         self.uid == other.uid && self.generation == other.generation && in_force(self) == in_force(other)
     }
 
-    /// Whether the policy governs a pod of its namespace with these labels: by the selector of the revision that is in force.
+    /// The kind of the policy.
     #[must_use]
-    pub fn governs(&self, labels: &BTreeMap<String, String>) -> bool {
-        match (&self.in_force, &self.present_selector) {
-            (Some(revision), _) => revision.spec.selector.matches(labels),
-            (None, Some(selector)) => selector.matches(labels),
-            (None, None) => false,
-        }
+    pub fn kind(&self) -> Kind {
+        Kind::of(&self.id)
     }
 
-    /// Whether a new pod with these labels needs the sidecar: the policy governs it, or the selector of the present revision
-    /// selects it. The second is what the admission policy of the API server sees, whether we accept the revision or not.
+    /// Whether the policy refuses. One of which no revision was ever accepted does, whatever its mode.
     #[must_use]
-    pub fn wants_sidecar(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.governs(labels) || self.present_selector.as_ref().is_some_and(|selector| selector.matches(labels))
+    pub fn mode(&self) -> Mode {
+        self.in_force.as_ref().map_or(Mode::Enforce, |revision| revision.mode)
+    }
+
+    /// Whether the policy governs a pod: by what the revision that is in force selects.
+    #[must_use]
+    pub fn governs(&self, pod: Place<'_>) -> bool {
+        self.governing().is_some_and(|selection| self.selects(selection, pod))
+    }
+
+    /// Whether a new pod needs the sidecar: the policy governs it, or the present revision selects it. The second is what the
+    /// admission policies of the API server see, whether we accept the revision or not.
+    #[must_use]
+    pub fn wants_sidecar(&self, pod: Place<'_>) -> bool {
+        self.selections().any(|selection| self.selects(selection, pod))
+    }
+
+    /// Of a cluster policy: the selector of the namespaces whose pods it governs.
+    #[must_use]
+    pub fn namespace_selector(&self) -> Option<&Selector> {
+        self.governing()?.namespaces.as_ref()
+    }
+
+    /// Of a cluster policy: the selectors of all namespaces in which a new pod may need the sidecar.
+    pub fn namespace_selectors(&self) -> impl Iterator<Item = &Selector> {
+        self.selections().filter_map(|selection| selection.namespaces.as_ref())
+    }
+
+    fn governing(&self) -> Option<&Selection> {
+        self.in_force.as_ref().map(|revision| &revision.selection).or(self.present.as_ref())
+    }
+
+    fn selections(&self) -> impl Iterator<Item = &Selection> {
+        self.governing().into_iter().chain(&self.present)
+    }
+
+    fn selects(&self, selection: &Selection, pod: Place<'_>) -> bool {
+        let is_here = match (self.id.namespace(), &selection.namespaces) {
+            (Some(namespace), _) => namespace == pod.namespace,
+            (None, Some(selector)) => pod.namespace_labels.is_some_and(|labels| selector.matches(labels)),
+            (None, None) => false,
+        };
+        is_here && selection.pods.matches(pod.labels)
     }
 
     /// The policy as the sidecars get it.
     #[must_use]
     pub fn to_snapshot(&self) -> SnapshotPolicy {
-        let spec = self.in_force.as_ref().map(|revision| &revision.spec);
+        let revision = self.in_force.as_ref();
         SnapshotPolicy {
-            namespace: Some(self.namespace.clone()),
-            name: self.name.clone(),
-            generation: self.in_force.as_ref().map_or(self.generation, |revision| revision.generation),
-            server: spec.map(|spec| spec.server.clone()).unwrap_or_default(),
-            document: spec.map(|spec| spec.document.clone()),
+            namespace: self.id.namespace().map(str::to_owned),
+            name: self.id.name().to_owned(),
+            generation: revision.map_or(self.generation, |revision| revision.generation),
+            mode: self.mode(),
+            server: revision.map(|revision| revision.server.clone()).unwrap_or_default(),
+            document: revision.map(|revision| revision.document.clone()),
         }
+    }
+}
+
+impl Selection {
+    /// What a spec selects, whatever else it says; none if that cannot be read.
+    fn alone(kind: Kind, spec: &Value) -> Option<Self> {
+        let selector = |field: &str| Selector::deserialize(spec.get(field)?).ok();
+        let namespaces = match kind {
+            Kind::Namespaced => None,
+            Kind::Cluster => Some(selector("namespaceSelector")?),
+        };
+        Some(Self { namespaces, pods: selector("selector")? })
     }
 }
 
 impl Revision {
     fn accept(id: &PolicyId, generation: i64, raw: &Value) -> Result<Self, String> {
-        let spec = mcp_policy::read::spec(raw).map_err(|error| error.to_string())?;
-        let policy = mcp_policy::compile(id.clone(), &spec.document).map_err(|errors| {
+        let read = match Kind::of(id) {
+            Kind::Namespaced => read::spec(raw).map(|spec| (None, spec)),
+            Kind::Cluster => read::cluster_spec(raw).map(|spec| (Some(spec.namespace_selector), spec.policy)),
+        };
+        let (namespaces, PolicySpec { selector: pods, server, mode, document }) = read.map_err(|error| error.to_string())?;
+        let policy = mcp_policy::compile(id.clone(), &document).map_err(|errors| {
             let errors: Vec<_> = errors.0.iter().map(|error| format!("spec.{error}")).collect();
             errors.join("; ")
         })?;
         let warnings = policy.warnings().iter().map(|warning| format!("spec.{warning}")).collect();
-        Ok(Self { generation, raw: raw.clone(), has_limits: policy.has_limits(), spec, warnings })
+        let selection = Selection { namespaces, pods };
+        Ok(Self { generation, raw: raw.clone(), mode, has_limits: policy.has_limits(), selection, server, document, warnings })
     }
 }
 
 /// The revision that stays in force: what the leader wrote into the status, once it has judged this very generation, else what
 /// this replica remembers, else what the status says. So replicas agree even if one of them missed a revision.
-fn last_accepted(id: &PolicyId, policy: &McpPolicy, before: Option<&Judged>) -> Option<Arc<Revision>> {
+fn last_accepted(id: &PolicyId, policy: &StoredPolicy, before: Option<&Judged>) -> Option<Arc<Revision>> {
     let remembered = before.and_then(|before| before.in_force.clone());
     let status = policy.status.as_ref();
     let written = || {
@@ -163,17 +230,31 @@ mod tests {
     use crate::crd::{AcceptedRevision, PolicyStatus};
     use serde_json::json;
 
-    fn policy(generation: i64, spec: Value) -> McpPolicy {
-        let mut policy = McpPolicy { spec, ..McpPolicy::default() };
+    fn policy(generation: i64, spec: Value) -> StoredPolicy {
+        let mut policy = cluster_policy(generation, spec);
         policy.metadata.namespace = Some("imaging".to_owned());
+        policy
+    }
+
+    fn cluster_policy(generation: i64, spec: Value) -> StoredPolicy {
+        let mut policy = StoredPolicy { spec, ..StoredPolicy::default() };
         policy.metadata.name = Some("calls".to_owned());
         policy.metadata.uid = Some("u1".to_owned());
         policy.metadata.generation = Some(generation);
         policy
     }
 
-    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn app(value: &str) -> Labels {
+        labels(&[("app", value)])
+    }
+
+    /// A pod of the namespace `imaging`.
+    fn pod(labels: &Labels) -> Place<'_> {
+        Place { namespace: "imaging", namespace_labels: None, labels }
     }
 
     fn good() -> Value {
@@ -208,9 +289,9 @@ mod tests {
         assert!(message.contains("spec.tools.t.limits[0].widow"), "{message}");
         assert_eq!(second.to_snapshot(), first.to_snapshot());
         assert_eq!(second.to_snapshot().generation, 1);
-        assert!(second.governs(&labels(&[("app", "a")])), "the selector of the revision in force holds");
-        assert!(!second.governs(&labels(&[("app", "b")])));
-        assert!(second.wants_sidecar(&labels(&[("app", "b")])), "the API server demands the sidecar by the present selector");
+        assert!(second.governs(pod(&app("a"))), "the selector of the revision in force holds");
+        assert!(!second.governs(pod(&app("b"))));
+        assert!(second.wants_sidecar(pod(&app("b"))), "the API server demands the sidecar by the present selector");
     }
 
     #[test]
@@ -225,10 +306,10 @@ mod tests {
     #[test]
     fn a_policy_that_was_never_accepted_governs_by_its_selector_and_has_no_document() {
         let judged = Judged::new(&policy(1, bad()), None);
-        assert!(judged.governs(&labels(&[("app", "b")])));
+        assert!(judged.governs(pod(&app("b"))));
         assert_eq!(judged.to_snapshot().document, None);
         let unreadable = Judged::new(&policy(1, json!("nonsense")), None);
-        assert!(!unreadable.governs(&labels(&[])), "without a selector there is nothing to govern");
+        assert!(!unreadable.governs(pod(&labels(&[]))), "without a selector there is nothing to govern");
     }
 
     #[test]
@@ -269,5 +350,68 @@ mod tests {
         let Verdict::Accepted { warnings } = Judged::new(&policy(1, spec), None).verdict else { panic!("refused") };
         assert_eq!(warnings.len(), 1);
         assert!(warnings[0].starts_with("spec.tools.t.rateLimit"), "{warnings:?}");
+    }
+
+    #[test]
+    fn the_mode_of_the_revision_in_force_holds() {
+        let mut audit = good();
+        audit["mode"] = json!("audit");
+        let first = Judged::new(&policy(1, audit), None);
+        assert_eq!((first.mode(), first.to_snapshot().mode), (Mode::Audit, Mode::Audit));
+        let mut enforcing = bad();
+        enforcing["mode"] = json!("enforce");
+        let second = Judged::new(&policy(2, enforcing), Some(&first));
+        assert_eq!(second.to_snapshot().mode, Mode::Audit, "the last accepted document stays in force with its mode");
+    }
+
+    #[test]
+    fn a_policy_that_was_never_accepted_refuses_whatever_its_mode() {
+        let mut audit = bad();
+        audit["mode"] = json!("audit");
+        let judged = Judged::new(&policy(1, audit), None);
+        assert_eq!((judged.mode(), judged.to_snapshot().mode, judged.to_snapshot().document), (Mode::Enforce, Mode::Enforce, None));
+    }
+
+    fn team(value: &str) -> Value {
+        json!({ "matchLabels": { "team": value } })
+    }
+
+    #[test]
+    fn a_cluster_policy_governs_the_pods_that_both_its_selectors_select() {
+        let mut spec = good();
+        spec["namespaceSelector"] = team("one");
+        let judged = Judged::new(&cluster_policy(1, spec), None);
+        assert!(judged.is_accepted(), "{:?}", judged.verdict);
+        let snapshot = judged.to_snapshot();
+        assert_eq!((snapshot.namespace, snapshot.name.as_str()), (None, "calls"));
+        let (one, two) = (labels(&[("team", "one")]), labels(&[("team", "two")]));
+        for (namespace_labels, app_label, governed) in [(Some(&one), "a", true), (Some(&one), "b", false), (Some(&two), "a", false), (None, "a", false)] {
+            let labels = app(app_label);
+            let pod = Place { namespace: "any", namespace_labels, labels: &labels };
+            assert_eq!(judged.governs(pod), governed, "{pod:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_policy_that_is_not_accepted_selects_namespaces_as_the_api_server_does() {
+        let (mut first, mut second) = (good(), bad());
+        first["namespaceSelector"] = team("one");
+        second["namespaceSelector"] = team("two");
+        let first = Judged::new(&cluster_policy(1, first), None);
+        let second = Judged::new(&cluster_policy(2, second), Some(&first));
+        let (two, labels) = (labels(&[("team", "two")]), app("b"));
+        let pod = Place { namespace: "any", namespace_labels: Some(&two), labels: &labels };
+        assert!(!second.governs(pod) && second.wants_sidecar(pod));
+        assert_eq!(second.namespace_selectors().count(), 2);
+    }
+
+    #[test]
+    fn each_kind_wants_its_own_selectors() {
+        let Verdict::Invalid(message) = Judged::new(&cluster_policy(1, good()), None).verdict else { panic!("accepted") };
+        assert!(message.starts_with("spec.namespaceSelector: is required"), "{message}");
+        let mut spec = good();
+        spec["namespaceSelector"] = json!({});
+        let Verdict::Invalid(message) = Judged::new(&policy(1, spec), None).verdict else { panic!("accepted") };
+        assert!(message.starts_with("spec.namespaceSelector"), "{message}");
     }
 }

@@ -12,21 +12,19 @@ use tokio_util::sync::CancellationToken;
 use crate::distribute::Hub;
 use crate::metrics::Metrics;
 use crate::tls::Served;
-use crate::watch::Trouble;
-use crate::world::World;
+use crate::watch::Troubles;
+use crate::world::{Part, World};
 
 /// What readiness depends on.
 pub struct Health {
-    /// Policies and pods.
+    /// Policies, namespaces and pods.
     pub world: Arc<World>,
     /// Snapshots.
     pub hub: Arc<Hub>,
     /// The certificate.
     pub served: Arc<Served>,
-    /// What is wrong with the watch of policies.
-    pub policy_trouble: Trouble,
-    /// What is wrong with the watch of pods.
-    pub pod_trouble: Trouble,
+    /// What is wrong with the watches.
+    pub troubles: Troubles,
     /// The process is ending.
     pub draining: CancellationToken,
     /// The metrics.
@@ -43,12 +41,17 @@ impl Health {
             }
         };
         unless(!self.draining.is_cancelled(), "shutting down", None);
-        unless(
-            self.world.has_policies(),
-            "the policies are not read (is the CustomResourceDefinition mcppolicies.mcp-policy.dev installed?)",
-            self.policy_trouble.get(),
-        );
-        unless(self.world.has_pods(), "the pods are not read", self.pod_trouble.get());
+        for part in Part::ALL {
+            let lack = match part {
+                Part::Policies => "the policies are not read (is the CustomResourceDefinition mcppolicies.mcp-policy.dev installed?)",
+                Part::ClusterPolicies => {
+                    "the cluster policies are not read (is the CustomResourceDefinition clustermcppolicies.mcp-policy.dev installed?)"
+                }
+                Part::Namespaces => "the namespaces are not read",
+                Part::Pods => "the pods are not read",
+            };
+            unless(self.world.has(part), lack, self.troubles.of(part).get());
+        }
         unless(self.hub.is_filled(), "no snapshots are computed yet", None);
         unless(self.served.is_set(), "there is no certificate yet", None);
         obstacles
@@ -98,8 +101,7 @@ mod tests {
             world: Arc::default(),
             hub: Arc::default(),
             served: Arc::default(),
-            policy_trouble: Trouble::default(),
-            pod_trouble: Trouble::default(),
+            troubles: Troubles::default(),
             draining: CancellationToken::new(),
             metrics: Metrics::default(),
         })
@@ -117,7 +119,7 @@ mod tests {
         assert_eq!(ask(health.clone(), "/livez").await.0, StatusCode::OK);
         let (status, text) = ask(health, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        for lack in ["mcppolicies.mcp-policy.dev installed?", "pods are not read", "no certificate"] {
+        for lack in [" mcppolicies.mcp-policy.dev installed?", "clustermcppolicies.mcp-policy.dev installed?", "namespaces are", "pods are", "no certificate"] {
             assert!(text.contains(lack), "{text}");
         }
     }
@@ -126,8 +128,7 @@ mod tests {
     async fn a_whole_replica_is_ready_until_it_drains() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let health = health();
-        health.world.policies_are_complete();
-        health.world.pods_are_complete();
+        Part::ALL.into_iter().for_each(|part| health.world.mark_read(part));
         health.hub.publish(std::iter::empty(), None);
         health.served.set(crate::certs::Certificates::issue("h", 0).unwrap().leaf()).unwrap();
         assert_eq!(ask(health.clone(), "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));

@@ -63,6 +63,10 @@ pub struct Args {
     #[arg(long, env = "MCP_POLICY_SIDECAR_LOG", default_value = "info")]
     pub sidecar_log: String,
 
+    /// Namespaces that no cluster policy governs, besides the operator's own: those that webhook and admission policies leave out.
+    #[arg(long, env = "MCP_POLICY_UNGOVERNED_NAMESPACES", value_delimiter = ',', default_value = "kube-system,kube-node-lease")]
+    pub ungoverned_namespaces: Vec<String>,
+
     /// What to do; without a command, the operator runs.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -88,6 +92,8 @@ pub struct Config {
     pub https_port: u16,
     /// Port of health and metrics.
     pub admin_port: u16,
+    /// Namespaces that no cluster policy governs; the operator's own is one.
+    pub ungoverned_namespaces: Vec<String>,
     /// What is injected.
     pub injection: Settings,
 }
@@ -118,12 +124,15 @@ impl Args {
                 memory_limit: self.sidecar_memory_limit,
             },
         };
+        let mut ungoverned_namespaces = self.ungoverned_namespaces;
+        ungoverned_namespaces.push(self.namespace.clone());
         Ok(Config {
             namespace: self.namespace,
             pod_name,
             token_file: self.token_file,
             https_port: self.https_port,
             admin_port: self.admin_port,
+            ungoverned_namespaces,
             injection,
         })
     }
@@ -137,6 +146,14 @@ mod tests {
     fn the_sidecars_are_sent_to_the_service_of_the_operators_namespace() {
         let args = Args::try_parse_from(["operator", "--namespace", "mcp", "--pod-name", "p", "--sidecar-image", "i"]).unwrap();
         assert_eq!(args.into_config().unwrap().injection.operator_url, "https://mcp-policy-operator.mcp.svc:443");
+    }
+
+    #[test]
+    fn the_operators_own_namespace_is_never_governed() {
+        let args = ["operator", "--namespace", "mcp", "--pod-name", "p", "--sidecar-image", "i"];
+        let ungoverned = |args: &[&str]| Args::try_parse_from(args).unwrap().into_config().unwrap().ungoverned_namespaces;
+        assert_eq!(ungoverned(&args), ["kube-system", "kube-node-lease", "mcp"]);
+        assert_eq!(ungoverned(&[&args[..], &["--ungoverned-namespaces", "a,b"]].concat()), ["a", "b", "mcp"]);
     }
 
     #[test]

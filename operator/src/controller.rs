@@ -1,27 +1,32 @@
-//! Keeps the [`World`] current and the [`Hub`] with it: watches policies and pods, and publishes snapshots when they have come to
-//! rest. Decides nothing itself.
+//! Keeps the [`World`] current and the [`Hub`] with it: watches policies, namespaces and pods, and publishes snapshots when they
+//! have come to rest. Decides nothing itself.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt, stream};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::jiff::Timestamp;
-use kube::Client;
 use kube::api::Api;
 use kube::runtime::watcher::Event;
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::crd::McpPolicy;
+use mcp_policy::PolicyId;
+
+use crate::crd::{Kind, StoredPolicy};
 use crate::distribute::Hub;
 use crate::metrics::{Metrics, Watched};
 use crate::pod::{Pod, WatchedPod};
 use crate::select::Snapshots;
 use crate::tally::Tally;
-use crate::watch::{Selection, Trouble};
-use crate::world::{PodKey, PolicyKey, World};
+use crate::watch::{Selection, Troubles};
+use crate::world::{Part, PodKey, World};
 
 /// Changes that come within this time of each other are published together …
 const QUIET: Duration = Duration::from_millis(50);
@@ -40,10 +45,8 @@ pub struct Controller {
     pub changed: watch::Sender<()>,
     /// Where failures are counted.
     pub metrics: Metrics,
-    /// What is wrong with the watch of policies.
-    pub policy_trouble: Trouble,
-    /// What is wrong with the watch of pods.
-    pub pod_trouble: Trouble,
+    /// What is wrong with the watches.
+    pub troubles: Troubles,
 }
 
 /// What is to be published, and when.
@@ -74,25 +77,32 @@ impl Pending {
 impl Controller {
     /// Runs until its future is dropped.
     pub async fn run(self, client: Client) {
-        let policies = Api::<McpPolicy>::all(client.clone());
-        let mut policies =
-            pin!(crate::watch::watch(policies, Selection::all(), Watched::Policies, &self.metrics, self.policy_trouble.clone()));
+        let [of_namespaces, of_cluster] = Kind::ALL.map(|kind| self.watch_policies(client.clone(), kind));
+        let mut policies = pin!(stream::select(of_namespaces, of_cluster));
+        let namespaces = Api::<Namespace>::all(client.clone());
+        let mut namespaces = pin!(self.watch(namespaces, Selection::all(), Part::Namespaces));
         // Ended pods keep their name until they are deleted, and are governed by nobody.
         let living = Selection::fields("status.phase!=Succeeded,status.phase!=Failed");
-        let pods = Api::<WatchedPod>::all(client);
-        let mut pods = pin!(crate::watch::watch(pods, living, Watched::Pods, &self.metrics, self.pod_trouble.clone()));
+        let mut pods = pin!(self.watch(Api::<WatchedPod>::all(client), living, Part::Pods));
 
         let mut pending = Pending::default();
-        let mut listed_policies = HashSet::new();
+        let mut listed_policies = HashMap::new();
+        let mut listed_namespaces = HashSet::new();
         let mut listed_pods = HashSet::new();
         loop {
             let due = pending.due().filter(|_| self.world.is_complete());
             tokio::select! {
-                Some(event) = policies.next() => {
-                    if self.take_policy(event, &mut listed_policies) {
+                Some((kind, event)) = policies.next() => {
+                    if self.take_policy(kind, event, listed_policies.entry(kind).or_default()) {
                         pending.add(true);
                     }
                     self.changed.send_replace(());
+                }
+                Some(event) = namespaces.next() => {
+                    if self.take_namespace(event, &mut listed_namespaces) {
+                        pending.add(false);
+                        self.changed.send_replace(());
+                    }
                 }
                 Some(event) = pods.next() => {
                     if self.take_pod(event, &mut listed_pods) {
@@ -109,50 +119,89 @@ impl Controller {
         }
     }
 
-    /// Takes an event about a policy. True if sidecars may have to know.
-    fn take_policy(&self, event: Event<McpPolicy>, listed: &mut HashSet<PolicyKey>) -> bool {
-        let key = |policy: &McpPolicy| (policy.namespace().to_owned(), policy.name().to_owned());
+    fn watch_policies(&self, client: Client, kind: Kind) -> impl Stream<Item = (Kind, Event<StoredPolicy>)> + use<> {
+        let events = self.watch(Api::<StoredPolicy>::all_with(client, &kind), Selection::all(), part_of(kind));
+        events.map(move |event| (kind, event))
+    }
+
+    fn watch<K>(&self, api: Api<K>, selection: Selection, part: Part) -> impl Stream<Item = Event<K>> + Send + use<K>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+    {
+        let watched = match part {
+            Part::Policies => Watched::Policies,
+            Part::ClusterPolicies => Watched::ClusterPolicies,
+            Part::Namespaces => Watched::Namespaces,
+            Part::Pods => Watched::Pods,
+        };
+        crate::watch::watch(api, selection, watched, &self.metrics, self.troubles.of(part).clone())
+    }
+
+    /// Takes an event about a policy of this kind. True if sidecars may have to know.
+    fn take_policy(&self, kind: Kind, event: Event<StoredPolicy>, listed: &mut HashSet<PolicyId>) -> bool {
         match event {
             Event::Init => {
                 listed.clear();
                 false
             }
             Event::InitApply(policy) => {
-                listed.insert(key(&policy));
+                listed.insert(policy.id());
                 self.apply_policy(policy)
             }
             Event::Apply(policy) => self.apply_policy(policy),
             Event::Delete(policy) => {
-                self.world.policies_mut().delete(policy.namespace(), policy.name());
-                self.world.statuses_mut().remove(&key(&policy));
-                tracing::info!(policy.namespace = policy.namespace(), policy.name = policy.name(), "policy deleted");
+                let id = policy.id();
+                self.world.policies_mut().delete(&id);
+                self.world.statuses_mut().remove(&id);
+                tracing::info!(policy = %id, "policy deleted");
                 true
             }
             Event::InitDone => {
-                self.world.policies_mut().retain(|namespace, name| listed.contains(&(namespace.to_owned(), name.to_owned())));
-                self.world.statuses_mut().retain(|key, _| listed.contains(key));
-                self.world.policies_are_complete();
+                let stays = |id: &PolicyId| Kind::of(id) != kind || listed.contains(id);
+                self.world.policies_mut().retain(stays);
+                self.world.statuses_mut().retain(|id, _| stays(id));
+                self.world.mark_read(part_of(kind));
                 true
             }
         }
     }
 
-    fn apply_policy(&self, policy: McpPolicy) -> bool {
+    fn apply_policy(&self, policy: StoredPolicy) -> bool {
         let is_new = self.world.policies_mut().apply(&policy);
+        let (id, generation) = (policy.id(), policy.generation());
         if is_new {
-            tracing::info!(
-                policy.namespace = policy.namespace(),
-                policy.name = policy.name(),
-                policy.generation = policy.generation(),
-                "policy changed"
-            );
+            tracing::info!(policy = %id, policy.generation = generation, "policy changed");
         }
-        let key = (policy.namespace().to_owned(), policy.name().to_owned());
         match policy.status {
-            Some(status) => self.world.statuses_mut().insert(key, status),
-            None => self.world.statuses_mut().remove(&key),
+            Some(status) => self.world.statuses_mut().insert(id, status),
+            None => self.world.statuses_mut().remove(&id),
         };
         is_new
+    }
+
+    /// Takes an event about a namespace. True if cluster policies may select another set of them than before.
+    fn take_namespace(&self, event: Event<Namespace>, listed: &mut HashSet<String>) -> bool {
+        let apply = |namespace: Namespace| {
+            let (name, labels) = (name(&namespace), namespace.metadata.labels.unwrap_or_default());
+            self.world.policies_mut().namespaces.apply(name, labels)
+        };
+        match event {
+            Event::Init => {
+                listed.clear();
+                false
+            }
+            Event::InitApply(namespace) => {
+                listed.insert(name(&namespace));
+                apply(namespace)
+            }
+            Event::Apply(namespace) => apply(namespace),
+            Event::Delete(namespace) => self.world.policies_mut().namespaces.delete(&name(&namespace)),
+            Event::InitDone => {
+                self.world.policies_mut().namespaces.retain(|name| listed.contains(name));
+                self.world.mark_read(Part::Namespaces);
+                true
+            }
+        }
     }
 
     /// Takes an event about a pod. True if anything about it has changed that counts here.
@@ -183,21 +232,33 @@ impl Controller {
             }
             Event::InitDone => {
                 self.world.pods_mut().retain(|key, _| listed.contains(key));
-                self.world.pods_are_complete();
+                self.world.mark_read(Part::Pods);
                 true
             }
         }
     }
 
     /// Every pod with a sidecar has a feed, whether a policy governs it or not: one that no policy governs any more must learn it.
+    /// Only one whose namespace is not known yet waits for it: a cluster policy may govern it, and must not be left out.
     fn publish(&self, since: Option<Instant>) {
         let policies = self.world.policies();
         let pods = self.world.pods();
         let mut snapshots = Snapshots::new(&policies);
-        let injected = pods.values().filter(|pod| pod.is_injected);
+        let injected = pods.values().filter(|pod| pod.is_injected && policies.namespaces.is_known(&pod.namespace));
         let of_pods: Vec<_> = injected.map(|pod| (pod, snapshots.of(&pod.namespace, &pod.labels))).collect();
         self.hub.publish(of_pods.iter().map(|(pod, snapshot)| (*pod, snapshot.as_ref())), since);
         let present: HashSet<&str> = of_pods.iter().map(|(pod, _)| pod.uid.as_str()).collect();
         self.tally.retain(|pod| present.contains(pod), Timestamp::now().as_millisecond());
     }
+}
+
+fn part_of(kind: Kind) -> Part {
+    match kind {
+        Kind::Namespaced => Part::Policies,
+        Kind::Cluster => Part::ClusterPolicies,
+    }
+}
+
+fn name(namespace: &Namespace) -> String {
+    namespace.metadata.name.clone().unwrap_or_default()
 }

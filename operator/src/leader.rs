@@ -14,18 +14,20 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use mcp_policy::PolicyId;
+
 use crate::accept::{Judged, Verdict};
-use crate::crd::{GROUP, KIND, McpPolicy, PolicyStatus, VERSION};
+use crate::crd::{GROUP, Kind, PolicyStatus, StoredPolicy, VERSION};
 use crate::distribute::Hub;
 use crate::metrics::{Metrics, PodState, Step};
 use crate::names::OPERATOR;
 use crate::pod::Pod;
 use crate::status::{ACCEPTED, Coverage, status};
 use crate::tally::Tally;
-use crate::world::{PolicyKey, World};
+use crate::world::World;
 
-/// No policy's status is written more often.
-const PAUSE: Duration = Duration::from_secs(1);
+/// No policy's status is written more often. Short enough to tell of a mistake within a second.
+const PAUSE: Duration = Duration::from_millis(500);
 /// Sidecars need this long to find another replica when one goes. A new leader does not take their silence for a change.
 const SETTLE: Duration = Duration::from_secs(15);
 /// Failed writes are tried again after this time even if nothing changes.
@@ -40,13 +42,13 @@ const CONCURRENT: usize = 8;
 pub struct Leader {
     /// How the API server is reached.
     pub client: Client,
-    /// Policies and pods.
+    /// Policies, namespaces and pods.
     pub world: Arc<World>,
     /// What each pod should enforce.
     pub hub: Arc<Hub>,
     /// What sidecars say that they enforce.
     pub tally: Arc<Tally>,
-    /// Told when policies or pods change.
+    /// Told when policies, namespaces or pods change.
     pub changed: watch::Receiver<()>,
     /// Publishes events.
     pub recorder: Recorder,
@@ -58,7 +60,7 @@ pub struct Leader {
 struct View {
     policies: Vec<(Arc<Judged>, Coverage)>,
     /// Pods that are governed and have no sidecar, with the first policy that governs each.
-    uncovered: Vec<(Pod, String)>,
+    uncovered: Vec<(Pod, PolicyId)>,
 }
 
 impl Leader {
@@ -92,7 +94,7 @@ impl Leader {
     fn view(&self) -> View {
         let digests = self.hub.digests();
         let policies = self.world.policies();
-        let mut coverages: HashMap<(&str, &str), Coverage> = HashMap::new();
+        let mut coverages: HashMap<&PolicyId, Coverage> = HashMap::new();
         let mut uncovered = Vec::new();
         let mut totals = Coverage::default();
         for pod in self.world.pods().values().filter(|pod| !pod.is_terminating) {
@@ -106,10 +108,10 @@ impl Leader {
             totals.injected += u32::from(pod.is_injected);
             totals.enforcing += u32::from(pod.is_injected && enforces);
             if !pod.is_injected {
-                uncovered.push((pod.clone(), first.name.clone()));
+                uncovered.push((pod.clone(), first.id.clone()));
             }
             for policy in governing {
-                let coverage = coverages.entry((&policy.namespace, &policy.name)).or_default();
+                let coverage = coverages.entry(&policy.id).or_default();
                 coverage.selected += 1;
                 coverage.injected += u32::from(pod.is_injected);
                 // What a sidecar enforces of a policy that is not accepted is an earlier generation.
@@ -125,7 +127,17 @@ impl Leader {
         self.metrics.set_pods(PodState::Injected, totals.injected);
         self.metrics.set_pods(PodState::Enforcing, totals.enforcing);
         self.metrics.set_pods(PodState::Uncovered, totals.selected - totals.injected);
-        let of = |policy: &Arc<Judged>| coverages.get(&(policy.namespace.as_str(), policy.name.as_str())).cloned().unwrap_or_default();
+        let of = |policy: &Arc<Judged>| {
+            let coverage = coverages.get(&policy.id).cloned().unwrap_or_default();
+            match policy.namespace_selector() {
+                None => Coverage { namespaces: usize::from(policy.id.namespace().is_some()), ..coverage },
+                Some(selector) => Coverage {
+                    namespaces: policies.namespaces.selected(selector).count(),
+                    left_out: policies.namespaces.left_out(selector).map(str::to_owned).collect(),
+                    ..coverage
+                },
+            }
+        };
         View { policies: policies.iter().map(|policy| (Arc::clone(policy), of(policy))).collect(), uncovered }
     }
 
@@ -134,7 +146,7 @@ impl Leader {
         let changes: Vec<_> = {
             let statuses = self.world.statuses();
             let changes = view.policies.iter().filter_map(|(policy, coverage)| {
-                let before = statuses.get(&(policy.namespace.clone(), policy.name.clone()));
+                let before = statuses.get(&policy.id);
                 let after = status(policy, coverage, before, now);
                 let is_new = before != Some(&after) && (is_settled || !is_silence(before, &after));
                 is_new.then(|| (Arc::clone(policy), before.cloned(), after))
@@ -146,19 +158,22 @@ impl Leader {
     }
 
     async fn write_status(&self, policy: Arc<Judged>, before: Option<PolicyStatus>, after: PolicyStatus) {
-        let api = Api::<McpPolicy>::namespaced(self.client.clone(), &policy.namespace);
+        let kind = policy.kind();
+        let api = match policy.id.namespace() {
+            Some(namespace) => Api::<StoredPolicy>::namespaced_with(self.client.clone(), namespace, &kind),
+            None => Api::all_with(self.client.clone(), &kind),
+        };
         let body = json!({
             "apiVersion": format!("{GROUP}/{VERSION}"),
-            "kind": KIND,
+            "kind": kind.as_str(),
             // Not another policy that has come under the same name.
-            "metadata": { "name": policy.name, "uid": policy.uid },
+            "metadata": { "name": policy.id.name(), "uid": policy.uid },
             "status": after,
         });
         let params = PatchParams::apply(OPERATOR).force();
-        match timeout(REQUEST, api.patch_status(&policy.name, &params, &Patch::Apply(&body))).await {
+        match timeout(REQUEST, api.patch_status(policy.id.name(), &params, &Patch::Apply(&body))).await {
             Ok(Ok(_)) => {
-                let key: PolicyKey = (policy.namespace.clone(), policy.name.clone());
-                self.world.statuses_mut().insert(key, after);
+                self.world.statuses_mut().insert(policy.id.clone(), after);
                 self.tell_invalid(&policy, before.as_ref()).await;
             }
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
@@ -177,9 +192,9 @@ impl Leader {
         if !is_told {
             let about = ObjectReference {
                 api_version: Some(format!("{GROUP}/{VERSION}")),
-                kind: Some(KIND.to_owned()),
-                namespace: Some(policy.namespace.clone()),
-                name: Some(policy.name.clone()),
+                kind: Some(policy.kind().as_str().to_owned()),
+                namespace: policy.id.namespace().map(str::to_owned),
+                name: Some(policy.id.name().to_owned()),
                 uid: Some(policy.uid.clone()),
                 ..ObjectReference::default()
             };
@@ -195,7 +210,9 @@ impl Leader {
                 continue;
             }
             let note = format!(
-                "McpPolicy {policy} selects this pod, but it has no mcp-policy-sidecar: calls reach it unchecked. Replace it: {}",
+                "{} {} selects this pod, but it has no mcp-policy-sidecar: calls reach it unchecked. Replace it: {}",
+                Kind::of(policy).as_str(),
+                policy.name(),
                 pod.mending_command()
             );
             let about = ObjectReference {

@@ -1,8 +1,8 @@
 //! The operator of mcp-policy: watches policies and pods, injects the sidecar, tells each sidecar what to enforce, and writes
 //! down what came of it.
 //!
-//! Pure, without client and without a clock of their own: [`accept`], [`select`], [`status`], [`inject`], [`probes`], [`pod`],
-//! [`certs`]. Around them: [`controller`] keeps [`world`] and feeds current; [`webhook`] and [`distribute`] serve on every
+//! Pure, without client and without a clock of their own: [`accept`], [`select`], [`namespaces`], [`status`], [`inject`], [`probes`],
+//! [`pod`], [`certs`]. Around them: [`controller`] keeps [`world`] and feeds current; [`webhook`] and [`distribute`] serve on every
 //! replica; [`leader`], [`trust`] and [`peers`] do what only the holder of the [`lease`] does.
 
 pub mod accept;
@@ -20,6 +20,7 @@ pub mod leader;
 pub mod lease;
 pub mod metrics;
 pub mod names;
+pub mod namespaces;
 pub mod peers;
 pub mod pod;
 pub mod probes;

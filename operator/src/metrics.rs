@@ -105,8 +105,12 @@ closed_set! {
 closed_set! {
     /// What is watched.
     Watched {
-        /// Policies.
+        /// Policies of namespaces.
         Policies = "mcppolicies",
+        /// Policies of the cluster.
+        ClusterPolicies = "clustermcppolicies",
+        /// Namespaces.
+        Namespaces = "namespaces",
         /// Pods.
         Pods = "pods",
         /// The Secret with the certificates.

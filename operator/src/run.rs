@@ -25,7 +25,7 @@ use crate::review::Reviewer;
 use crate::tally::Tally;
 use crate::tls::Served;
 use crate::trust::{Keeper, Stored};
-use crate::watch::Trouble;
+use crate::watch::Troubles;
 use crate::webhook::Webhook;
 use crate::world::World;
 use crate::{admin, distribute, lease, server, tls, trust, webhook};
@@ -40,8 +40,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let plain = server::listen(config.admin_port).await.map_err(|error| RunError::Listen(config.admin_port, error))?;
 
     let metrics = Metrics::default();
-    let (world, hub, tally, served) = (Arc::<World>::default(), Arc::<Hub>::default(), Arc::<Tally>::default(), Arc::<Served>::default());
-    let (policy_trouble, pod_trouble) = (Trouble::default(), Trouble::default());
+    let world = Arc::new(World::new(config.ungoverned_namespaces.clone()));
+    let (hub, tally, served) = (Arc::<Hub>::default(), Arc::<Tally>::default(), Arc::<Served>::default());
+    let troubles = Troubles::default();
     let (changed, world_changes) = watch::channel(());
     let (secret, stored) = watch::channel(Stored::default());
     let (leads_sender, leads) = watch::channel(false);
@@ -54,8 +55,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         tally: Arc::clone(&tally),
         changed,
         metrics: metrics.clone(),
-        policy_trouble: policy_trouble.clone(),
-        pod_trouble: pod_trouble.clone(),
+        troubles: troubles.clone(),
     };
     essential.spawn(named("controller", controller.run(client.clone())));
     let follow = trust::follow(client.clone(), config.namespace.clone(), Arc::clone(&served), secret, metrics.clone());
@@ -86,8 +86,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         world: Arc::clone(&world),
         hub: Arc::clone(&hub),
         served: Arc::clone(&served),
-        policy_trouble,
-        pod_trouble,
+        troubles,
         draining: draining.clone(),
         metrics: metrics.clone(),
     };

@@ -3,6 +3,8 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use mcp_policy::Mode;
+
 use crate::accept::{Judged, Verdict};
 use crate::crd::{AcceptedRevision, PolicyStatus};
 
@@ -27,6 +29,10 @@ pub struct Coverage {
     pub enforcing: u32,
     /// The first pod by name whose sidecar refused its snapshot, and why.
     pub refused: Option<(String, String)>,
+    /// How many namespaces a cluster policy selects; 1 of any other.
+    pub namespaces: usize,
+    /// The namespaces that a cluster policy selects in vain, since they are never governed.
+    pub left_out: Vec<String>,
 }
 
 /// The status of a policy. `before` is the one that stands: a condition whose status does not change keeps its time.
@@ -37,6 +43,7 @@ pub fn status(policy: &Judged, coverage: &Coverage, before: Option<&PolicyStatus
     PolicyStatus {
         observed_generation: Some(policy.generation),
         conditions: conditions.into_iter().map(|state| state.into_condition(policy.generation, before, now)).collect(),
+        mode: Some(policy.mode()),
         selected: Some(coverage.selected),
         injected: Some(coverage.injected),
         enforcing: Some(coverage.enforcing),
@@ -72,21 +79,25 @@ impl State {
 fn accepted(policy: &Judged, coverage: &Coverage) -> State {
     match &policy.verdict {
         Verdict::Accepted { warnings } => {
-            let mut message = if coverage.selected == 0 {
-                format!("Accepted. The selector matches no pod in namespace {}.", policy.namespace)
-            } else {
-                "Accepted.".to_owned()
-            };
-            for warning in warnings {
-                message.push_str(" Warning: ");
-                message.push_str(warning);
-                message.push('.');
+            let mut sentences = vec!["Accepted.".to_owned()];
+            if policy.mode() == Mode::Audit {
+                sentences.push("In audit mode: calls are decided and recorded, and this policy refuses and hides none.".to_owned());
             }
-            State { type_: ACCEPTED, holds: true, reason: "Accepted", message }
+            if coverage.selected == 0 {
+                sentences.push(no_pods(policy, coverage));
+            }
+            if !coverage.left_out.is_empty() {
+                sentences.push(format!("Selected in vain, since they are never governed: the namespaces {}.", coverage.left_out.join(", ")));
+            }
+            sentences.extend(warnings.iter().map(|warning| format!("Warning: {warning}.")));
+            State { type_: ACCEPTED, holds: true, reason: "Accepted", message: sentences.join(" ") }
         }
         Verdict::Invalid(errors) => {
             let consequence = match &policy.in_force {
-                Some(revision) => format!("Generation {} stays in force.", revision.generation),
+                Some(revision) => {
+                    let mode = if revision.mode == Mode::Audit { ", in audit mode" } else { "" };
+                    format!("Generation {} stays in force{mode}.", revision.generation)
+                }
                 None => "No revision was accepted yet: every call to the selected pods is refused.".to_owned(),
             };
             let room = MAX_MESSAGE_CHARACTERS - consequence.len() - 2;
@@ -96,21 +107,31 @@ fn accepted(policy: &Judged, coverage: &Coverage) -> State {
     }
 }
 
+fn no_pods(policy: &Judged, coverage: &Coverage) -> String {
+    match (policy.id.namespace(), coverage.namespaces) {
+        (Some(namespace), _) => format!("The selector matches no pod in namespace {namespace}."),
+        (None, 0) => "The namespaceSelector matches no namespace.".to_owned(),
+        (None, 1) => "The selector matches no pod in the 1 selected namespace.".to_owned(),
+        (None, namespaces) => format!("The selector matches no pod in the {namespaces} selected namespaces."),
+    }
+}
+
 fn programmed(policy: &Judged, coverage: &Coverage) -> State {
-    let Coverage { selected, injected, enforcing, refused } = coverage;
+    let Coverage { selected, injected, enforcing, refused, .. } = coverage;
     let generation = policy.generation;
+    let in_mode = if policy.mode() == Mode::Audit { " in audit mode" } else { "" };
     let uncovered = selected.saturating_sub(*injected);
     let state = |holds, reason, message| State { type_: PROGRAMMED, holds, reason, message };
     if !policy.is_accepted() {
         return state(false, "NotAccepted", format!("Generation {generation} is not accepted."));
     }
     if *selected == 0 {
-        return state(false, "NoPods", "The selector matches no pod.".to_owned());
+        return state(false, "NoPods", "The policy selects no pod.".to_owned());
     }
     if enforcing == selected {
-        return state(true, "Programmed", format!("{} generation {generation}.", enforce(*enforcing, *selected)));
+        return state(true, "Programmed", format!("{} generation {generation}{in_mode}.", enforce(*enforcing, *selected)));
     }
-    let mut sentences = vec![format!("{} generation {generation}.", enforce(*enforcing, *selected))];
+    let mut sentences = vec![format!("{} generation {generation}{in_mode}.", enforce(*enforcing, *selected))];
     match uncovered {
         0 => {}
         1 => sentences.push("1 pod runs without the sidecar; its events name the command that mends it.".to_owned()),
@@ -162,12 +183,14 @@ fn shorten_to(text: String, characters: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::crd::McpPolicy;
+    use crate::crd::StoredPolicy;
     use serde_json::{Value, json};
 
     fn judged(generation: i64, spec: Value, before: Option<&Judged>) -> Judged {
-        let mut policy = McpPolicy { spec, ..McpPolicy::default() };
-        policy.metadata.namespace = Some("imaging".to_owned());
+        let mut policy = StoredPolicy { spec, ..StoredPolicy::default() };
+        if policy.spec.get("namespaceSelector").is_none() {
+            policy.metadata.namespace = Some("imaging".to_owned());
+        }
         policy.metadata.name = Some("calls".to_owned());
         policy.metadata.generation = Some(generation);
         Judged::new(&policy, before)
@@ -182,7 +205,7 @@ mod tests {
     }
 
     fn counts(selected: u32, injected: u32, enforcing: u32) -> Coverage {
-        Coverage { selected, injected, enforcing, refused: None }
+        Coverage { selected, injected, enforcing, namespaces: 1, ..Coverage::default() }
     }
 
     fn condition<'a>(status: &'a PolicyStatus, type_: &str) -> &'a Condition {
@@ -222,8 +245,42 @@ mod tests {
     fn a_selector_that_matches_nothing_is_accepted_and_said() {
         let status = status(&judged(1, limited(), None), &counts(0, 0, 0), None, at(0));
         assert_eq!(told(&status, ACCEPTED), ("True", "Accepted", "Accepted. The selector matches no pod in namespace imaging."));
-        assert_eq!(told(&status, PROGRAMMED), ("False", "NoPods", "The selector matches no pod."));
+        assert_eq!(told(&status, PROGRAMMED), ("False", "NoPods", "The policy selects no pod."));
         assert_eq!(status.selected, Some(0));
+    }
+
+    #[test]
+    fn an_audit_policy_says_that_it_refuses_nothing() {
+        let mut spec = limited();
+        spec["mode"] = json!("audit");
+        let audit = judged(1, spec, None);
+        let accepted = status(&audit, &counts(1, 1, 1), None, at(0));
+        assert_eq!(accepted.mode, Some(Mode::Audit));
+        assert_eq!(told(&accepted, ACCEPTED).2, "Accepted. In audit mode: calls are decided and recorded, and this policy refuses and hides none.");
+        assert_eq!(told(&accepted, PROGRAMMED).2, "The selected pod enforces generation 1 in audit mode.");
+
+        let bad = judged(2, json!({ "selector": {}, "tols": {} }), Some(&audit));
+        let later = status(&bad, &counts(1, 1, 0), None, at(0));
+        assert_eq!(later.mode, Some(Mode::Audit), "the mode of the revision that is in force");
+        assert!(told(&later, ACCEPTED).2.ends_with("Generation 1 stays in force, in audit mode."), "{}", told(&later, ACCEPTED).2);
+        assert_eq!(status(&judged(1, limited(), None), &counts(1, 1, 1), None, at(0)).mode, Some(Mode::Enforce));
+    }
+
+    #[test]
+    fn a_cluster_policy_says_which_namespaces_it_selects_in_vain() {
+        let policy = judged(1, json!({ "namespaceSelector": {}, "selector": {} }), None);
+        let told = |namespaces, left_out: &[&str]| {
+            let left_out = left_out.iter().map(|&name| name.to_owned()).collect();
+            let status = status(&policy, &Coverage { namespaces, left_out, ..Coverage::default() }, None, at(0));
+            condition(&status, ACCEPTED).message.clone()
+        };
+        assert_eq!(told(0, &[]), "Accepted. The namespaceSelector matches no namespace.");
+        assert_eq!(told(1, &[]), "Accepted. The selector matches no pod in the 1 selected namespace.");
+        assert_eq!(
+            told(3, &["kube-node-lease", "kube-system"]),
+            "Accepted. The selector matches no pod in the 3 selected namespaces. Selected in vain, since they are never governed: the \
+             namespaces kube-node-lease, kube-system."
+        );
     }
 
     #[test]

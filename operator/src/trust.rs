@@ -37,6 +37,8 @@ const BUNDLE: &str = "ca.crt";
 const TICK: Duration = Duration::from_secs(30);
 const QUIET: Duration = Duration::from_millis(20);
 const REQUEST: Duration = Duration::from_secs(5);
+/// `ConfigMap`s written at one time.
+const CONCURRENT: usize = 8;
 
 /// The Secret as it was last seen.
 #[derive(Clone, Debug, Default)]
@@ -122,7 +124,7 @@ pub struct Keeper {
     pub namespace: String,
     /// Which namespaces are governed.
     pub world: Arc<World>,
-    /// Told when policies or pods change.
+    /// Told when policies, namespaces or pods change.
     pub changed: watch::Receiver<()>,
     /// The Secret.
     pub stored: watch::Receiver<Stored>,
@@ -217,7 +219,7 @@ impl Keeper {
     /// when that is uninstalled none must be left.
     async fn configure_webhook(&self, published: &mut Published, bundle: &str) {
         let Some(present) = &published.webhook else { return };
-        let selector = selector(&self.world.policies().namespaces().collect::<Vec<_>>());
+        let selector = selector(&self.world.policies().governed_namespaces());
         let ca = ByteString(bundle.as_bytes().to_vec());
         let rules = vec![RuleWithOperations {
             api_groups: Some(vec![String::new()]),
@@ -249,7 +251,7 @@ impl Keeper {
         }
     }
 
-    /// Writes the CA where it is missing or wrong, in every namespace with a policy or a sidecar.
+    /// Writes the CA where it is missing or wrong, in every namespace that is governed or has a sidecar.
     async fn publish_ca(&self, published: &mut Published, bundle: &str) {
         if !published.are_config_maps_complete {
             return;
@@ -258,27 +260,32 @@ impl Keeper {
             let (policies, pods) = (self.world.policies(), self.world.pods());
             let of_sidecars = pods.values().filter(|pod| pod.is_injected).map(|pod| pod.namespace.as_str());
             let is_missing = |namespace: &&str| published.config_maps.get(*namespace).is_none_or(|found| found.as_deref() != Some(bundle));
-            policies.namespaces().chain(of_sidecars).filter(is_missing).map(str::to_owned).collect()
+            policies.governed_namespaces().into_iter().chain(of_sidecars).filter(is_missing).map(str::to_owned).collect()
         };
-        for namespace in missing {
-            let body = json!({
-                "apiVersion": "v1",
-                "kind": "ConfigMap",
-                "metadata": { "name": CA_CONFIG_MAP, "labels": managed() },
-                "data": { BUNDLE: bundle },
-            });
-            let api = Api::<ConfigMap>::namespaced(self.client.clone(), &namespace);
-            match timeout(REQUEST, api.patch(CA_CONFIG_MAP, &apply(), &Patch::Apply(&body))).await {
-                Ok(Ok(_)) => {
-                    published.config_maps.insert(namespace, Some(bundle.to_owned()));
-                }
-                // A namespace that is being deleted takes nothing new; its policies and pods go soon.
-                Ok(Err(kube::Error::Api(status)))
-                    if status.is_not_found() || (status.is_forbidden() && status.message.contains("being terminated")) => {}
-                Ok(Err(error)) => self.failed(Step::ConfigMap, &error),
-                Err(error) => self.failed(Step::ConfigMap, &error),
-            }
+        // A cluster policy can make many namespaces governed at once.
+        let write = |namespace: String| async move { self.publish_ca_in(&namespace, bundle).await.then_some(namespace) };
+        let written: Vec<_> = futures::stream::iter(missing).map(write).buffer_unordered(CONCURRENT).collect().await;
+        published.config_maps.extend(written.into_iter().flatten().map(|namespace| (namespace, Some(bundle.to_owned()))));
+    }
+
+    /// Writes the CA into a namespace. True if it is there now.
+    async fn publish_ca_in(&self, namespace: &str, bundle: &str) -> bool {
+        let body = json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": CA_CONFIG_MAP, "labels": managed() },
+            "data": { BUNDLE: bundle },
+        });
+        let api = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        match timeout(REQUEST, api.patch(CA_CONFIG_MAP, &apply(), &Patch::Apply(&body))).await {
+            Ok(Ok(_)) => return true,
+            // A namespace that is being deleted takes nothing new; its policies and pods go soon.
+            Ok(Err(kube::Error::Api(status)))
+                if status.is_not_found() || (status.is_forbidden() && status.message.contains("being terminated")) => {}
+            Ok(Err(error)) => self.failed(Step::ConfigMap, &error),
+            Err(error) => self.failed(Step::ConfigMap, &error),
         }
+        false
     }
 
     fn failed(&self, step: Step, error: &(dyn std::error::Error + 'static)) {
@@ -324,11 +331,9 @@ impl Published {
 
 /// Selects exactly these namespaces; none at all if there are none. (`In` without values is refused by the API server; every
 /// namespace has this label.)
-fn selector(namespaces: &[&str]) -> LabelSelector {
-    let (operator, values) = match namespaces {
-        [] => ("DoesNotExist", None),
-        some => ("In", Some(some.iter().map(|&namespace| namespace.to_owned()).collect())),
-    };
+fn selector(namespaces: &BTreeSet<&str>) -> LabelSelector {
+    let values: Vec<_> = namespaces.iter().map(|&namespace| namespace.to_owned()).collect();
+    let (operator, values) = if values.is_empty() { ("DoesNotExist", None) } else { ("In", Some(values)) };
     let requirement = LabelSelectorRequirement { key: "kubernetes.io/metadata.name".to_owned(), operator: operator.to_owned(), values };
     LabelSelector { match_expressions: Some(vec![requirement]), match_labels: None }
 }
@@ -346,8 +351,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_webhook_is_asked_only_about_namespaces_with_policies() {
-        let of = |namespaces: &[&str]| serde_json::to_value(selector(namespaces)).unwrap();
+    fn the_webhook_is_asked_only_about_governed_namespaces() {
+        let of = |namespaces: &[&str]| serde_json::to_value(selector(&namespaces.iter().copied().collect())).unwrap();
         assert_eq!(
             of(&["a", "b"]),
             json!({ "matchExpressions": [{ "key": "kubernetes.io/metadata.name", "operator": "In", "values": ["a", "b"] }] })

@@ -11,6 +11,7 @@ use kube::runtime::watcher::{self, Event};
 use serde::de::DeserializeOwned;
 
 use crate::metrics::{Metrics, WatchLabels, Watched};
+use crate::world::Part;
 
 /// The API server ends an idle watch after this many seconds and is asked anew; five seconds later the client gives it up by
 /// itself. So a connection that swallows everything costs half a minute, not the five minutes of the defaults.
@@ -29,6 +30,18 @@ impl Trouble {
     #[must_use]
     pub fn get(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The troubles of the watches that keep the parts of the world.
+#[derive(Clone, Debug, Default)]
+pub struct Troubles([Trouble; Part::ALL.len()]);
+
+impl Troubles {
+    /// Of the watch of a part.
+    #[must_use]
+    pub fn of(&self, part: Part) -> &Trouble {
+        &self.0[part as usize]
     }
 }
 

@@ -1,10 +1,13 @@
-//! What this replica knows of the cluster: its policies and pods, kept current by the controller and read by everybody else.
+//! What this replica knows of the cluster: its policies, namespaces and pods, kept current by the controller and read by everybody else.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use mcp_policy::PolicyId;
+
 use crate::crd::PolicyStatus;
+use crate::namespaces::Namespaces;
 use crate::pod::Pod;
 use crate::select::Policies;
 
@@ -12,16 +15,31 @@ use crate::select::Policies;
 #[derive(Debug, Default)]
 pub struct World {
     policies: RwLock<Policies>,
-    statuses: RwLock<HashMap<PolicyKey, PolicyStatus>>,
+    statuses: RwLock<HashMap<PolicyId, PolicyStatus>>,
     pods: RwLock<HashMap<PodKey, Pod>>,
-    has_policies: AtomicBool,
-    has_pods: AtomicBool,
+    read: [AtomicBool; Part::ALL.len()],
 }
 
-/// Namespace and name of a policy.
-pub type PolicyKey = (String, String);
 /// Namespace and name of a pod.
 pub type PodKey = (String, String);
+
+/// What there is to know. Nothing is decided before all of it was read once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Policies of namespaces.
+    Policies,
+    /// Policies of the cluster.
+    ClusterPolicies,
+    /// Namespaces and their labels.
+    Namespaces,
+    /// Pods.
+    Pods,
+}
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Policies, Self::ClusterPolicies, Self::Namespaces, Self::Pods];
+}
 
 /// A lock is held for a moment, never while waiting; no code that holds one can panic halfway through a change.
 fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
@@ -33,7 +51,13 @@ fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
 }
 
 impl World {
-    /// The policies.
+    /// Nothing yet, but which namespaces cluster policies never govern.
+    #[must_use]
+    pub fn new(never_governed: impl IntoIterator<Item = String>) -> Self {
+        Self { policies: RwLock::new(Policies::new(Namespaces::new(never_governed))), ..Self::default() }
+    }
+
+    /// The policies, and the namespaces that they can select.
     pub fn policies(&self) -> RwLockReadGuard<'_, Policies> {
         read(&self.policies)
     }
@@ -44,12 +68,12 @@ impl World {
     }
 
     /// The statuses of the policies as they stand in the cluster.
-    pub fn statuses(&self) -> RwLockReadGuard<'_, HashMap<PolicyKey, PolicyStatus>> {
+    pub fn statuses(&self) -> RwLockReadGuard<'_, HashMap<PolicyId, PolicyStatus>> {
         read(&self.statuses)
     }
 
     /// The statuses, to be changed.
-    pub fn statuses_mut(&self) -> RwLockWriteGuard<'_, HashMap<PolicyKey, PolicyStatus>> {
+    pub fn statuses_mut(&self) -> RwLockWriteGuard<'_, HashMap<PolicyId, PolicyStatus>> {
         write(&self.statuses)
     }
 
@@ -63,28 +87,18 @@ impl World {
         write(&self.pods)
     }
 
-    /// All policies were read.
-    pub fn policies_are_complete(&self) {
-        self.has_policies.store(true, Ordering::Relaxed);
+    /// All of a part was read.
+    pub fn mark_read(&self, part: Part) {
+        self.read[part as usize].store(true, Ordering::Relaxed);
     }
 
-    /// All pods were read.
-    pub fn pods_are_complete(&self) {
-        self.has_pods.store(true, Ordering::Relaxed);
+    /// Whether all of a part was read.
+    pub fn has(&self, part: Part) -> bool {
+        self.read[part as usize].load(Ordering::Relaxed)
     }
 
-    /// Whether all policies were read.
-    pub fn has_policies(&self) -> bool {
-        self.has_policies.load(Ordering::Relaxed)
-    }
-
-    /// Whether all pods were read.
-    pub fn has_pods(&self) -> bool {
-        self.has_pods.load(Ordering::Relaxed)
-    }
-
-    /// Whether all policies and pods were read.
+    /// Whether all parts were read.
     pub fn is_complete(&self) -> bool {
-        self.has_policies() && self.has_pods()
+        Part::ALL.into_iter().all(|part| self.has(part))
     }
 }

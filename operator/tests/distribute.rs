@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream};
 use futures::StreamExt;
 use http::{Request, Response, StatusCode};
-use mcp_policy::Snapshot;
+use mcp_policy::{PolicyId, Snapshot};
 use mcp_policy::snapshot::{Report, ReportResult, WatchMessage};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
@@ -156,7 +156,7 @@ async fn a_pod_that_no_policy_selects_any_more_learns_it() {
     let mut case = Case::governed();
     let mut stream = case.watch("a").await;
     snapshot(&mut stream).await;
-    case.policies.delete("imaging", "web");
+    case.policies.delete(&PolicyId::new(Some("imaging"), "web"));
     case.publish();
     assert_eq!(snapshot(&mut stream).await.policies, []);
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use kube::runtime::events::{Recorder, Reporter};
-use mcp_policy::Snapshot;
+use mcp_policy::{PolicyId, Snapshot};
 use mcp_policy::snapshot::{Report, ReportResult};
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -21,7 +21,7 @@ use mcp_policy_operator::metrics::Metrics;
 use mcp_policy_operator::pod::Pod;
 use mcp_policy_operator::select::Snapshots;
 use mcp_policy_operator::tally::Tally;
-use mcp_policy_operator::world::World;
+use mcp_policy_operator::world::{Part, World};
 
 struct Case {
     world: Arc<World>,
@@ -45,8 +45,7 @@ fn lead(pods: Vec<Pod>, answer: fn(&support::Asked) -> (StatusCode, Value)) -> C
     };
     case.world.policies_mut().apply(&support::policy("imaging", "web", 1, limited()));
     case.world.pods_mut().extend(pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), pod)));
-    case.world.policies_are_complete();
-    case.world.pods_are_complete();
+    Part::ALL.into_iter().for_each(|part| case.world.mark_read(part));
     case.publish();
     let leader = Leader {
         client: client.clone(),
@@ -163,6 +162,39 @@ async fn a_policy_that_is_not_accepted_gets_an_event_for_each_such_revision() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_cluster_policy_gets_status_and_events_as_any_other() {
+    let case = lead(vec![support::pod("imaging", "a", true), support::pod("elsewhere", "b", false)], taken);
+    {
+        let mut policies = case.world.policies_mut();
+        for namespace in ["imaging", "elsewhere"] {
+            policies.namespaces.apply(namespace.to_owned(), std::collections::BTreeMap::default());
+        }
+        let mut spec = limited();
+        spec["namespaceSelector"] = json!({});
+        spec["mode"] = json!("audit");
+        policies.apply(&support::cluster_policy("guard", 1, spec));
+    }
+    case.publish();
+    case.enforces("a");
+    case.changed.send_replace(());
+    sleep(LONG).await;
+    let written = case.written("/apis/mcp-policy.dev/v1alpha1/clustermcppolicies/guard/status?").pop().unwrap();
+    assert_eq!((&written["kind"], &written["metadata"]["uid"]), (&json!("ClusterMcpPolicy"), &json!("uid-of-guard")));
+    let status = &written["status"];
+    assert_eq!([&status["mode"], &status["selected"], &status["injected"], &status["enforcing"]], [&json!("audit"), &json!(2), &json!(1), &json!(1)]);
+    assert_eq!(condition(&written, "LimitsPerPod")["status"], "True");
+    let note = |events: &[Value]| events.iter().map(|event| event["note"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    let uncovered = note(&case.written("/namespaces/elsewhere/events?"));
+    assert!(uncovered.len() == 1 && uncovered[0].starts_with("ClusterMcpPolicy guard selects this pod"), "{uncovered:?}");
+
+    case.world.policies_mut().apply(&support::cluster_policy("guard", 2, json!({ "selector": {} })));
+    case.changed.send_replace(());
+    sleep(LONG).await;
+    let invalid = case.written("/namespaces/default/events");
+    assert_eq!((invalid.len(), &invalid[0]["regarding"]["kind"]), (1, &json!("ClusterMcpPolicy")), "{invalid:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_that_fails_is_counted_and_tried_again() {
     let case = lead(vec![], |_| support::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"));
     sleep(LONG).await;
@@ -176,9 +208,9 @@ async fn a_new_leader_does_not_take_the_silence_of_sidecars_for_a_change() {
     let case = lead(vec![support::pod("imaging", "a", true)], taken);
     // What the leader before wrote: this pod enforces the policy.
     sleep(Duration::from_millis(100)).await;
-    let mut status = case.world.statuses()[&("imaging".to_owned(), "web".to_owned())].clone();
+    let mut status = case.world.statuses()[&PolicyId::new(Some("imaging"), "web")].clone();
     status.enforcing = Some(1);
-    case.world.statuses_mut().insert(("imaging".to_owned(), "web".to_owned()), status);
+    case.world.statuses_mut().insert(PolicyId::new(Some("imaging"), "web"), status);
     let before = case.written(STATUS).len();
     case.changed.send_replace(());
     sleep(Duration::from_secs(10)).await;

@@ -15,14 +15,20 @@ use tower::ServiceExt;
 use mcp_policy_operator::inject::{Resources, Settings};
 use mcp_policy_operator::metrics::Metrics;
 use mcp_policy_operator::webhook::{Webhook, router};
-use mcp_policy_operator::world::World;
+use mcp_policy_operator::world::{Part, World};
 
 fn webhook(is_complete: bool) -> Arc<Webhook> {
     let world = Arc::<World>::default();
     world.policies_mut().apply(&support::policy("imaging", "web", 1, json!({ "selector": { "matchLabels": { "app": "web" } } })));
+    {
+        let mut policies = world.policies_mut();
+        policies.namespaces.apply("guarded".to_owned(), [("team".to_owned(), "one".to_owned())].into());
+        policies.namespaces.apply("elsewhere".to_owned(), std::collections::BTreeMap::default());
+        let spec = json!({ "namespaceSelector": { "matchLabels": { "team": "one" } }, "selector": { "matchLabels": { "app": "web" } } });
+        policies.apply(&support::cluster_policy("guard", 1, spec));
+    }
     if is_complete {
-        world.policies_are_complete();
-        world.pods_are_complete();
+        Part::ALL.into_iter().for_each(|part| world.mark_read(part));
     }
     let quantity = || "1".to_owned();
     let resources = Resources { cpu_request: quantity(), cpu_limit: quantity(), memory_request: quantity(), memory_limit: quantity() };
@@ -81,6 +87,15 @@ async fn a_selected_pod_is_patched() {
     let patch: Value = serde_json::from_slice(&patch).unwrap();
     assert_eq!(patch[1]["path"], "/spec/initContainers");
     assert!(webhook.metrics.openmetrics().unwrap().contains("admissions_total{result=\"inject\"} 1"));
+}
+
+#[tokio::test]
+async fn a_pod_that_only_a_cluster_policy_selects_is_patched() {
+    let webhook = webhook(true);
+    assert!(create(&webhook, "guarded", json!({ "app": "web" }), app()).await["patch"].is_array());
+    for (namespace, app_label) in [("guarded", "db"), ("new-and-not-known-yet", "web")] {
+        assert_eq!(create(&webhook, namespace, json!({ "app": app_label }), app()).await["patch"], Value::Null, "{namespace} {app_label}");
+    }
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use crate::facts::ServerName;
 use crate::judge::{Admitted, Arguments, Standing, standing};
 use crate::limit::{Budget, Claim, Counters, Full};
 use crate::method;
+use crate::pattern;
 use crate::policy_id::PolicyId;
 use crate::resource::Mode;
 use crate::trace::{Step, Trace};
@@ -39,6 +40,8 @@ pub struct Call<'a> {
 pub struct Policies {
     /// By namespace and name.
     policies: Vec<Policy>,
+    /// Whether one of them has a word against what a server may send.
+    governs_server: bool,
 }
 
 /// How full a counter is.
@@ -68,7 +71,8 @@ impl Policies {
     #[must_use]
     pub fn new(mut policies: Vec<Policy>) -> Self {
         policies.sort_by(|a, b| a.id.cmp(&b.id));
-        Self { policies }
+        let governs_server = policies.iter().any(governs_server);
+        Self { policies, governs_server }
     }
 
     /// Decides a call. An allowed call has reserved in all of its counters, a refused one in none.
@@ -145,20 +149,18 @@ impl Policies {
         MethodOutcome { refusal: told, audited }
     }
 
-    /// Whether a policy lets the method through by a key of `methods`, so that it passes though no revision knows it.
+    /// Whether a policy allows the method by a key of `methods` and none refuses it, so that it passes though no revision has it.
     #[must_use]
-    pub fn lets_by_name(&self, method: &str) -> bool {
-        let verdict = |policy: &Policy| policy.rules.as_ref().and_then(|rules| methods_verdict(&rules.methods, method)).is_some();
-        self.policies.iter().any(verdict) && self.decide_method(method).refusal.is_none()
+    pub fn allows_by_name(&self, method: &str) -> bool {
+        let verdict = |policy: &Policy| policy.rules.as_ref().and_then(|rules| methods_verdict(&rules.methods, method)).map(|(_, action)| action);
+        self.policies.iter().any(|policy| verdict(policy) == Some(MethodAction::Allow)) && self.decide_method(method).refusal.is_none()
     }
 
-    /// Whether a policy denies something that only a server sends, so that its streams have to be read.
+    /// Whether a server's messages have to be read: a policy, in whatever mode, denies a method that a server may send, or there
+    /// is none that could let one through.
     #[must_use]
     pub fn governs_server(&self) -> bool {
-        let denies = |policy: &Policy| {
-            policy.rules.as_ref().is_some_and(|rules| rules.methods.values().any(|action| *action == MethodAction::Deny))
-        };
-        self.policies.iter().any(denies)
+        self.policies.is_empty() || self.governs_server
     }
 
     /// Whether `tools/list` may show the tool: it is neither hidden nor denied, whatever its arguments and the counters say.
@@ -249,7 +251,7 @@ impl Judged<'_> {
         let allowed = Allowed {
             policy: first.map(|by| by.policy.id.clone()),
             rule: first.map(|by| by.pointer.to_owned()),
-            session_missing: call.session.is_none() && claims.iter().any(|claim| claim.counter.scope == Scope::Session),
+            without_session: if call.session.is_none() { of_sessions(&claims) } else { Vec::new() },
             reservation: counters.take(claims, now),
         };
         Outcome { decision: Decision::Allowed(allowed), audited }
@@ -327,9 +329,26 @@ fn method_refusal(policy: &Policy, method: &str) -> Option<Refusal> {
     }
 }
 
+/// Whether the policy refuses something that a server may send: a known method, or one that no revision gives to clients.
+fn governs_server(policy: &Policy) -> bool {
+    let Some(rules) = &policy.rules else { return true };
+    let matches = |key: &str, methods: &[&str]| methods.iter().any(|method| pattern::matches(key, method));
+    rules
+        .methods
+        .iter()
+        .filter(|(_, action)| **action == MethodAction::Deny)
+        .any(|(key, _)| matches(key, method::FROM_SERVER) || !matches(key, method::FROM_CLIENT))
+}
+
 /// Whether the method only opens or keeps a connection, so that it passes even while no policy is in force.
 fn opens(method: &str) -> bool {
     matches!(method, "initialize" | "server/discover" | "ping") || method.starts_with("notifications/")
+}
+
+/// The counters that are meant for sessions.
+fn of_sessions(claims: &[Claim<'_>]) -> Vec<(PolicyId, Arc<str>)> {
+    let counters = claims.iter().map(|claim| claim.counter).filter(|counter| counter.scope == Scope::Session);
+    counters.map(|counter| (counter.policy.clone(), Arc::clone(&counter.name))).collect()
 }
 
 /// Whose budget the call spends from.

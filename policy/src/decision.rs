@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Policy;
@@ -11,7 +12,7 @@ use crate::limit::Reservation;
 use crate::policy_id::PolicyId;
 
 /// Why a call was decided as it was. The strings are stable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Code {
@@ -109,8 +110,8 @@ pub struct Allowed {
     pub policy: Option<PolicyId>,
     /// JSON pointer (RFC 6901) to that policy's rule: `/tools/<key>` or `/default`.
     pub rule: Option<String>,
-    /// Whether a limit of scope `session` counted the call by its caller, since it belongs to no session.
-    pub session_missing: bool,
+    /// The counters of scope `session` that counted the call by its caller, since it belongs to no session. Empty in a session.
+    pub without_session: Vec<(PolicyId, Arc<str>)>,
     /// What the call took from its counters. Give it to [`crate::Counters::refund`] if the tool certainly did not run.
     pub reservation: Reservation,
 }

@@ -15,6 +15,11 @@ pub(crate) fn literal_characters(glob: &str) -> usize {
 ///
 /// Takes at most `pattern × name` steps: after a mismatch only the last `*` is tried again, one character further on.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
+    matches_by(pattern, name, |expected, found| expected == '?' || expected == found)
+}
+
+/// `takes` tells whether a character of the pattern, but `*`, takes one of the name.
+fn matches_by(pattern: &str, name: &str, takes: impl Fn(char, char) -> bool) -> bool {
     let (mut pattern, mut name) = (pattern.chars(), name.chars());
     // What follows the last `*`, and the part of the name where it was tried.
     let mut last_star = None;
@@ -27,7 +32,7 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
                 pattern = pattern_rest;
                 continue;
             }
-            (Some(expected), Some(found)) if expected == '?' || expected == found => {
+            (Some(expected), Some(found)) if takes(expected, found) => {
                 (pattern, name) = (pattern_rest, name_rest);
                 continue;
             }
@@ -41,27 +46,10 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     }
 }
 
-/// Whether every name that `inner` matches is matched by `outer` too.
+/// Whether every name that `inner` matches is matched by `outer` too. The wild cards of `inner` are read as characters that no
+/// literal of `outer` equals, and its `*` as one that not even `?` takes: what matches those matches all names.
 pub(crate) fn covers(outer: &str, inner: &str) -> bool {
-    covers_from(&outer.chars().collect::<Vec<_>>(), &inner.chars().collect::<Vec<_>>())
-}
-
-/// The wild cards of `inner` are read as characters that no literal equals: whatever covers those covers all names.
-fn covers_from(outer: &[char], inner: &[char]) -> bool {
-    let mut reached = vec![false; inner.len() + 1];
-    reached[0] = true;
-    for pattern in outer {
-        let mut next = vec![false; inner.len() + 1];
-        for (i, at) in reached.iter().enumerate() {
-            if *pattern == '*' {
-                next[i] = *at || i > 0 && next[i - 1];
-            } else if *at && inner.get(i).is_some_and(|c| c == pattern && *c != '*' || *pattern == '?' && *c != '*') {
-                next[i + 1] = true;
-            }
-        }
-        reached = next;
-    }
-    reached[inner.len()]
+    matches_by(outer, inner, |expected, found| found != '*' && (expected == '?' || expected == found))
 }
 
 #[cfg(test)]

@@ -1,14 +1,23 @@
-//! Reading: JSON values and files become documents, and what cannot be read gets an error that names the field.
+//! Reading: JSON values and files become documents, and what cannot be read gets errors that name the field, all of them at once.
 
-use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::LazyLock;
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::document::Document;
-use crate::policy_id::PolicyId;
 use crate::resource::{ClusterPolicySpec, Mode, PolicySpec, Selector, Server};
+
+mod hint;
+mod located;
+mod manifest;
+mod resource;
+mod shape;
+
+pub use located::{Located, Place, Places};
+pub use manifest::{FileError, Kind, Manifest, documents, file, policies};
 
 /// The API version of the manifests that this build reads.
 pub const API_VERSION: &str = "mcp-policy.dev/v1alpha1";
@@ -19,17 +28,13 @@ pub const CLUSTER_KIND: &str = "ClusterMcpPolicy";
 
 /// Fields of the resource, which a bare document must not have.
 const RESOURCE_FIELDS: [&str; 5] = ["namespaceSelector", "selector", "server", "from", "mode"];
-/// Fields of the language that this release does not enforce, and so must not accept.
-const NOT_YET: [&str; 2] = ["from", "approveIf"];
-/// Spellings of gateways' formats, and the field that means the same.
-const GATEWAY_SPELLINGS: [(&str, &str); 3] = [("all_tools", "allTools"), ("rate_limit", "rateLimit"), ("on_deny", "reason")];
 
 /// A field that cannot be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct FieldError {
     /// The field, from the top of what was read: `spec.tools.start_job.limits[0].window`. Empty for the whole.
     pub path: String,
-    /// What is wrong with it.
+    /// What is wrong with it, and what would be right.
     pub message: String,
 }
 
@@ -39,177 +44,82 @@ impl fmt::Display for FieldError {
     }
 }
 
-/// A policy in a file: a bare document, or a manifest of an `McpPolicy` or a `ClusterMcpPolicy`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
-    /// `namespace/name` of an `McpPolicy`, the name of a `ClusterMcpPolicy`; a bare document is named by its file.
-    pub id: PolicyId,
-    /// What it is.
-    pub kind: Kind,
-    /// The namespaces of the pods to govern, if a `ClusterMcpPolicy` says so.
-    pub namespace_selector: Option<Selector>,
-    /// The pods to govern, if the manifest says so. Without a cluster it means nothing.
-    pub selector: Option<Selector>,
-    /// What is known of the server.
-    pub server: Server,
-    /// Whether the policy refuses.
-    pub mode: Mode,
-    /// The policy document.
-    pub document: Document,
-}
+/// Everything that cannot be read of a value; at least one field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct FieldErrors(pub Vec<FieldError>);
 
-/// What a policy in a file is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A policy document and nothing more.
-    Bare,
-    /// A manifest of an `McpPolicy`.
-    Policy,
-    /// A manifest of a `ClusterMcpPolicy`.
-    ClusterPolicy,
-}
-
-impl Manifest {
-    /// Whether this was a manifest, not a bare document.
-    #[must_use]
-    pub fn is_resource(&self) -> bool {
-        self.kind != Kind::Bare
+impl fmt::Display for FieldErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("; ")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
     }
 }
 
-/// What is wrong with a file, and where.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct FileError {
-    /// The file's name as it was given.
-    pub file: String,
-    /// Line, from 1, where it is known.
-    pub line: Option<u64>,
-    /// The document in the file, from 1, if there are several.
-    pub document: Option<usize>,
-    /// The field and what is wrong with it.
-    pub field: FieldError,
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let Some(line) = self.line {
-            write!(f, ":{line}")?;
-        }
-        if let Some(document) = self.document {
-            write!(f, " (document {document})")?;
-        }
-        write!(f, ": {}", self.field)
+impl From<FieldError> for FieldErrors {
+    fn from(error: FieldError) -> Self {
+        Self(vec![error])
     }
 }
 
 /// Reads the `spec` of an `McpPolicy`.
-pub fn spec(value: &Value) -> Result<PolicySpec, FieldError> {
-    let parts = spec_parts(value)?;
-    if parts.namespace_selector.is_some() {
-        return Err(error("spec.namespaceSelector", format!("belongs to a {CLUSTER_KIND}; an {KIND} governs pods of its own namespace")));
-    }
-    parts.policy_spec()
+pub fn spec(value: &Value) -> Result<PolicySpec, FieldErrors> {
+    let parts = SpecParts::read(value, &POLICY_SPEC)?;
+    let selector = parts.selector.ok_or_else(|| error("spec.selector", hint::missing("selector")))?;
+    Ok(PolicySpec { selector, server: parts.server, mode: parts.mode, document: parts.document })
 }
 
 /// Reads the `spec` of a `ClusterMcpPolicy`.
-pub fn cluster_spec(value: &Value) -> Result<ClusterPolicySpec, FieldError> {
-    let mut parts = spec_parts(value)?;
-    let namespace_selector = parts
-        .namespace_selector
-        .take()
-        .ok_or_else(|| error("spec.namespaceSelector", "is required; `{}` selects every namespace but those of the system"))?;
-    Ok(ClusterPolicySpec { namespace_selector, policy: parts.policy_spec()? })
+pub fn cluster_spec(value: &Value) -> Result<ClusterPolicySpec, FieldErrors> {
+    let parts = SpecParts::read(value, &CLUSTER_POLICY_SPEC)?;
+    let missing = |field: &str| error(format!("spec.{field}"), hint::missing(field));
+    let namespace_selector = parts.namespace_selector.ok_or_else(|| missing("namespaceSelector"))?;
+    let selector = parts.selector.ok_or_else(|| missing("selector"))?;
+    let policy = PolicySpec { selector, server: parts.server, mode: parts.mode, document: parts.document };
+    Ok(ClusterPolicySpec { namespace_selector, policy })
 }
 
 /// Reads a bare policy document.
-pub fn document(value: &Value) -> Result<Document, FieldError> {
-    let map = object(value, "", "a policy document")?;
-    if let Some(field) = RESOURCE_FIELDS.iter().find(|field| map.contains_key(**field)) {
-        return Err(error(*field, format!("belongs to the {KIND} resource, not to a bare policy document")));
+pub fn document(value: &Value) -> Result<Document, FieldErrors> {
+    let mut map = object(value, "", "a policy document")?.clone();
+    let mut errors: Vec<_> = RESOURCE_FIELDS
+        .iter()
+        .filter(|field| map.remove(**field).is_some())
+        .map(|field| error(*field, format!("belongs to the {KIND} resource, not to a bare policy document")))
+        .collect();
+    let map = Value::Object(map);
+    errors.extend(shape::differences(&map, &DOCUMENT, ""));
+    if !errors.is_empty() {
+        return Err(FieldErrors(errors));
     }
-    part(value, "")
+    part(&map, "").map_err(FieldErrors::from)
 }
 
-/// Reads a file of policies: YAML 1.2 or JSON, one document or several, each a bare document or an `McpPolicy` manifest.
-/// Manifests of other Kubernetes kinds are passed over, so that a policy can lie beside the server that it governs; a file of
-/// nothing else gives none. `name` is the file's name, for errors and for the names of bare documents.
-pub fn file(name: &str, text: &str) -> Result<Vec<Manifest>, Vec<FileError>> {
-    let options = serde_saphyr::options! { strict_booleans: true, with_snippet: false };
-    let values: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options).map_err(|cause| {
-        let line = cause.location().map(|location| location.line());
-        vec![FileError { file: name.to_owned(), line, document: None, field: error("", cause.to_string()) }]
-    })?;
-    let several = values.len() > 1;
-    let mut manifests = Vec::new();
-    let mut errors = Vec::new();
-    let mut names = BTreeSet::new();
-    for (i, value) in values.iter().enumerate().filter(|(_, value)| !is_foreign(value)) {
-        let read = manifest(name, value).and_then(|manifest| {
-            if names.insert(manifest.id.clone()) {
-                Ok(manifest)
-            } else {
-                Err(error("metadata.name", format!("a policy named {} is already in this file", manifest.id)))
-            }
-        });
-        match read {
-            Ok(manifest) => manifests.push(manifest),
-            Err(field) => errors.push(FileError { file: name.to_owned(), line: None, document: several.then_some(i + 1), field }),
-        }
+/// Reads a value as a type, with the errors of this module: every field that is unknown, missing or of the wrong type. The type
+/// refuses unknown fields, and its schema is derived.
+/// `path` is where the value stands.
+pub fn typed<T: DeserializeOwned + JsonSchema>(value: &Value, path: &str) -> Result<T, FieldErrors> {
+    let errors = shape::differences(value, &shape::of::<T>(), path);
+    if !errors.is_empty() {
+        return Err(FieldErrors(errors));
     }
-    if values.is_empty() {
-        errors.push(FileError { file: name.to_owned(), line: None, document: None, field: error("", "the file holds no policy") });
-    }
-    if errors.is_empty() { Ok(manifests) } else { Err(errors) }
+    part(value, path).map_err(FieldErrors::from)
 }
 
-/// Whether this is a manifest of somebody else's kind, and not one of ours with a typing error.
-fn is_foreign(value: &Value) -> bool {
-    let text = |field| value.get(field).and_then(Value::as_str).unwrap_or_default();
-    let (api_version, kind) = (text("apiVersion"), text("kind"));
-    let is_ours = [KIND, CLUSTER_KIND].iter().any(|ours| kind.eq_ignore_ascii_case(ours)) || api_version.starts_with("mcp-policy.dev/");
-    !api_version.is_empty() && !kind.is_empty() && !is_ours
-}
-
-fn manifest(file: &str, value: &Value) -> Result<Manifest, FieldError> {
-    let map = object(value, "", "a policy document")?;
-    if !map.contains_key("apiVersion") && !map.contains_key("kind") {
-        let document = document(value)?;
-        return Ok(Manifest {
-            id: PolicyId::new(None, file),
-            kind: Kind::Bare,
-            namespace_selector: None,
-            selector: None,
-            server: Server::default(),
-            mode: Mode::Enforce,
-            document,
-        });
-    }
-    if map.get("apiVersion").and_then(Value::as_str) != Some(API_VERSION) {
-        return Err(error("apiVersion", format!("is not `{API_VERSION}`")));
-    }
-    let kind = match map.get("kind").and_then(Value::as_str) {
-        Some(KIND) => Kind::Policy,
-        Some(CLUSTER_KIND) => Kind::ClusterPolicy,
-        _ => return Err(error("kind", format!("is not `{KIND}` or `{CLUSTER_KIND}`"))),
-    };
-    if let Some(unknown) = map.keys().find(|key| !["apiVersion", "kind", "metadata", "spec", "status"].contains(&key.as_str())) {
-        return Err(error(unknown, "unknown field"));
-    }
-    let metadata = object(map.get("metadata").unwrap_or(&Value::Null), "metadata", "an object")?;
-    let text = |field| metadata.get(field).and_then(Value::as_str);
-    let (name, namespace) = (text("name").ok_or_else(|| error("metadata.name", "is required"))?, text("namespace"));
-    if kind == Kind::ClusterPolicy && namespace.is_some() {
-        return Err(error(
-            "metadata.namespace",
-            format!("a {CLUSTER_KIND} belongs to no namespace; `spec.namespaceSelector` selects those that it governs"),
-        ));
-    }
-    let SpecParts { namespace_selector, selector, server, mode, document } = spec_parts(map.get("spec").unwrap_or(&Value::Null))?;
-    if kind == Kind::Policy && namespace_selector.is_some() {
-        return Err(error("spec.namespaceSelector", format!("belongs to a {CLUSTER_KIND}")));
-    }
-    Ok(Manifest { id: PolicyId::new(namespace, name), kind, namespace_selector, selector, server, mode, document })
+static DOCUMENT: LazyLock<Value> = LazyLock::new(shape::of::<Document>);
+static POLICY_SPEC: LazyLock<Value> = LazyLock::new(spec_shape::<PolicySpec>);
+static CLUSTER_POLICY_SPEC: LazyLock<Value> = LazyLock::new(spec_shape::<ClusterPolicySpec>);
+/// The shape of a `spec`. It is put together from its parts, and so does not say by itself that it refuses unknown fields; and
+/// whether the selectors must be there is for the reader to say.
+fn spec_shape<T: JsonSchema>() -> Value {
+    let mut shape = shape::of::<T>();
+    shape["additionalProperties"] = false.into();
+    shape["required"] = json!([]);
+    shape
 }
 
 /// A `spec`, read part by part.
@@ -222,71 +132,38 @@ struct SpecParts {
 }
 
 impl SpecParts {
-    fn policy_spec(self) -> Result<PolicySpec, FieldError> {
-        let selector = self.selector.ok_or_else(|| error("spec.selector", "is required; `{}` selects every pod of the namespace"))?;
-        Ok(PolicySpec { selector, server: self.server, mode: self.mode, document: self.document })
+    /// The resource's own fields go to their types, and what remains is the document: so each part refuses what it does not know.
+    fn read(value: &Value, shape: &Value) -> Result<Self, FieldErrors> {
+        let mut map = object(value, "spec", "an object")?.clone();
+        let errors = shape::differences(value, shape, "spec");
+        if !errors.is_empty() {
+            return Err(FieldErrors(errors));
+        }
+        let namespace_selector = map.remove("namespaceSelector").map(|value| part(&value, "spec.namespaceSelector")).transpose()?;
+        let selector = map.remove("selector").map(|value| part(&value, "spec.selector")).transpose()?;
+        let server = map.remove("server").map(|value| part(&value, "spec.server")).transpose()?.unwrap_or_default();
+        let mode = map.remove("mode").map(|value| part(&value, "spec.mode")).transpose()?.unwrap_or_default();
+        let document = part(&Value::Object(map), "spec")?;
+        let errors: Vec<_> = resource::impossible(namespace_selector.as_ref(), selector.as_ref(), &server).collect();
+        if !errors.is_empty() {
+            return Err(FieldErrors(errors));
+        }
+        Ok(Self { namespace_selector, selector, server, mode, document })
     }
-}
-
-/// The resource's own fields go to their types, and what remains is the document: so each part refuses what it does not know.
-fn spec_parts(value: &Value) -> Result<SpecParts, FieldError> {
-    let mut map = object(value, "spec", "an object")?.clone();
-    let namespace_selector = map.remove("namespaceSelector").map(|value| part(&value, "spec.namespaceSelector")).transpose()?;
-    let selector = map.remove("selector").map(|value| part(&value, "spec.selector")).transpose()?;
-    let server = map.remove("server").map(|value| part(&value, "spec.server")).transpose()?.unwrap_or_default();
-    let mode = map.remove("mode").map(|value| part(&value, "spec.mode")).transpose()?.unwrap_or_default();
-    let document = part(&Value::Object(map), "spec")?;
-    Ok(SpecParts { namespace_selector, selector, server, mode, document })
 }
 
 fn object<'a>(value: &'a Value, path: &str, what: &str) -> Result<&'a Map<String, Value>, FieldError> {
-    value.as_object().ok_or_else(|| error(path, format!("must be {what}, but is {}", describe(value))))
+    value.as_object().ok_or_else(|| error(path, format!("must be {what}, but is {}", hint::describe(value))))
 }
 
+/// What has the shape of a type becomes one. Should the shape have let something through that the type does not, it is told in
+/// serde's words.
 fn part<T: DeserializeOwned>(value: &Value, prefix: &str) -> Result<T, FieldError> {
     serde_path_to_error::deserialize(value).map_err(|cause| {
-        let path = match (prefix, cause.path().to_string().as_str()) {
-            (prefix, ".") => prefix.to_owned(),
-            ("", path) => path.to_owned(),
-            (prefix, path) => format!("{prefix}.{path}"),
-        };
-        let message = explain(&path, &cause.into_inner().to_string());
-        FieldError { path, message }
+        let path = cause.path().to_string();
+        let path = if path == "." { prefix.to_owned() } else { shape::join(prefix, &path) };
+        error(path, cause.into_inner().to_string())
     })
-}
-
-/// Serde's words, and for the mistakes that people make, what to write instead.
-fn explain(path: &str, message: &str) -> String {
-    let field = path.rsplit('.').next().unwrap_or_default();
-    if message.starts_with("unknown field") {
-        if NOT_YET.contains(&field) {
-            return "is part of the policy language, but not of this release".to_owned();
-        }
-        if let Some((_, ours)) = GATEWAY_SPELLINGS.iter().find(|(theirs, _)| *theirs == field) {
-            return format!("unknown field; in an {KIND} it is `{ours}`");
-        }
-    }
-    if message.starts_with("unknown variant `approve`") {
-        return "`approve` is part of the policy language, but not of this release".to_owned();
-    }
-    if message.starts_with("invalid type: null") && message.contains("Rule") {
-        return "must not be null; write `{}` to allow the tool without checks".to_owned();
-    }
-    if field == "version" && message.starts_with("invalid type") {
-        return "must be the string \"1\", in quotes".to_owned();
-    }
-    message.to_owned()
-}
-
-fn describe(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "missing or null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }
 
 fn error(path: impl Into<String>, message: impl Into<String>) -> FieldError {

@@ -1,49 +1,116 @@
-//! The language's laws, on generated policies and calls. Alphabets are small, so that patterns match and counters fill.
+//! The language's laws, on generated policies and calls. Alphabets are small, so that patterns match, conditions hold and counters
+//! fill. `PROPTEST_CASES` sets how many runs each law sees; `make test-long` asks for a million calls.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::{BTreeMap, HashMap};
+mod reference;
+
+use std::collections::HashMap;
 use std::time::Duration;
 
-use mcp_policy::document::{Action, DefaultAction, Document, Limit, RateLimit, Rule, Scope, Version, Window};
-use mcp_policy::{Call, Caller, Code, Counters, Decision, Policies, Policy, PolicyId, ServerName, compile, read};
+use mcp_policy::document::{
+    Action, Arguments, Condition, DefaultAction, DenyIf, Document, Limit, MethodAction, Op, RateLimit, Rule, Scope, Version, Window,
+};
+use mcp_policy::{Call, Caller, Code, Counters, Decision, Mode, Outcome, Policies, Policy, PolicyId, ServerName, compile, read};
 use proptest::prelude::*;
+use reference::{Reference, Step};
+use serde_json::{Number, Value, json};
 
 fn pattern() -> impl Strategy<Value = String> {
     "[ab*?]{1,3}"
 }
 
+/// Tenths, some of them beyond what servers read alike.
+fn number() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        6 => (-2_i64..12).prop_map(Value::from),
+        3 => (-2_i64..12).prop_map(|whole| serde_json::from_str(&format!("{whole}.5")).unwrap()),
+        1 => prop::sample::select(vec![json!(9_007_199_254_740_992_i64), json!(9_007_199_254_740_993_i64), json!(-9_007_199_254_740_993_i64)]),
+    ]
+}
+
+/// A number that a policy may hold.
+fn wanted_number() -> impl Strategy<Value = Value> {
+    prop_oneof![(0_i64..8).prop_map(Value::from), (0_i64..8).prop_map(|whole| serde_json::from_str(&format!("{whole}.5")).unwrap())]
+}
+
+fn scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![Just(Value::Null), any::<bool>().prop_map(Value::Bool), number(), "[ab]{0,2}".prop_map(Value::String)]
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    scalar().prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
+            prop::collection::btree_map("[ab]", inner, 0..3).prop_map(|members| Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn arguments() -> impl Strategy<Value = Value> {
+    prop::collection::btree_map("[abn]", value(), 0..4).prop_map(|members| Value::Object(members.into_iter().collect()))
+}
+
+fn condition() -> impl Strategy<Value = Condition> {
+    let wanted = || prop_oneof![wanted_number(), "[ab]{0,2}".prop_map(Value::String), Just(Value::Null), any::<bool>().prop_map(Value::Bool)];
+    let compared = prop_oneof![
+        (prop::sample::select(vec![Op::Eq, Op::Neq, Op::Contains]), wanted()),
+        (prop::sample::select(vec![Op::In, Op::NotIn]), prop::collection::vec(wanted(), 1..3).prop_map(Value::Array)),
+        (prop::sample::select(vec![Op::Lt, Op::Lte, Op::Gt, Op::Gte]), wanted_number()),
+        (Just(Op::Regex), "\\^[ab]{1,2}".prop_map(Value::String)),
+        (Just(Op::Exists), any::<bool>().prop_map(Value::Bool)),
+    ];
+    ("args(\\.[abn]|\\[0\\]|\\[\\*\\]){1,3}", compared).prop_map(|(path, (op, value))| Condition {
+        path: Some(path),
+        op: Some(op),
+        value: Some(value),
+        cel: None,
+    })
+}
+
 fn rule() -> impl Strategy<Value = Rule> {
-    let action = prop_oneof![4 => Just(Action::Allow), 1 => Just(Action::Deny), 1 => Just(Action::Hide)];
+    let action = prop_oneof![6 => Just(Action::Allow), 1 => Just(Action::Deny), 1 => Just(Action::Hide)];
     // A counter's name says all of the limit, so that rules which share one always agree.
     let scope = prop_oneof![Just(Scope::Grant), Just(Scope::Session), Just(Scope::Server)];
-    let limit = (1u64..4, 0u64..4, scope).prop_map(|(seconds, max, scope)| Limit {
-        counter: format!("{seconds}-{max}-{}", scope.as_str()),
+    let limit = (1u64..4, 0u64..4, scope, prop::bool::weighted(0.3)).prop_map(|(seconds, max, scope, amounts)| Limit {
+        counter: format!("{seconds}-{max}-{}-{amounts}", scope.as_str()),
         window: Window::Seconds(seconds),
-        max: max.into(),
+        max: Number::from(max),
         scope,
-        increment_from: None,
+        increment_from: amounts.then(|| "args.n".to_owned()),
     });
     let rate_limit = prop::option::of((1u64..4, 0u64..4).prop_map(|(seconds, max)| RateLimit { max, window: Window::Seconds(seconds) }));
-    (action, prop::option::of("[a-z]{0,5}"), prop::collection::vec(limit, 0..3), rate_limit)
-        .prop_map(|(action, reason, limits, rate_limit)| Rule { action, reason, limits, rate_limit, ..Rule::default() })
+    let deny_if = prop::collection::vec(condition(), 1..3).prop_map(|conditions| DenyIf { conditions, reason: None });
+    let bytes = prop::option::weighted(0.2, 0u64..60).prop_map(|max_bytes| max_bytes.map(|max| Arguments { schema: None, max_bytes: Some(max) }));
+    let on_arguments = (bytes, prop::collection::vec(condition(), 0..2), prop::collection::vec(deny_if, 0..2));
+    (action, prop::option::of("[a-z]{0,5}"), prop::option::weighted(0.4, on_arguments), prop::collection::vec(limit, 0..3), rate_limit).prop_map(
+        |(action, reason, on_arguments, limits, rate_limit)| {
+            let (arguments, require, deny_if) = on_arguments.unwrap_or_default();
+            Rule { action, reason, arguments, require, deny_if, limits, rate_limit }
+        },
+    )
 }
 
 fn document() -> impl Strategy<Value = Document> {
+    let method = prop_oneof![Just(MethodAction::Allow), Just(MethodAction::Deny)];
     (
         prop_oneof![Just(DefaultAction::Deny), Just(DefaultAction::Allow)],
         prop::collection::vec(pattern(), 0..2),
         prop::option::weighted(0.3, rule()),
         prop::collection::btree_map(pattern(), rule(), 0..5),
+        prop::collection::btree_map(pattern(), method, 0..3),
     )
-        .prop_map(|(default, hide, all_tools, tools)| Document { version: Version::V1, default, hide, all_tools, tools, ..Document::default() })
+        .prop_map(|(default, hide, all_tools, tools, methods)| Document { version: Version::V1, default, hide, all_tools, tools, methods })
 }
 
-/// A call: seconds since the one before it, tool, caller, session, and whether the tool did not run after all.
-type Step = (u64, String, u8, Option<u8>, bool);
+fn step() -> impl Strategy<Value = Step> {
+    (0u64..3, "[ab]{1,2}", arguments(), 0u8..2, prop::option::of(0u8..2), prop::bool::weighted(0.2)).prop_map(
+        |(after, tool, arguments, caller, session, refunded)| Step { after, tool, arguments, caller, session, refunded },
+    )
+}
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
-    prop::collection::vec((0u64..3, "[ab]{1,2}", 0u8..2, prop::option::of(0u8..2), prop::bool::weighted(0.2)), 0..40)
+    prop::collection::vec(step(), 0..40)
 }
 
 fn compiled(documents: &[Document]) -> Vec<Policy> {
@@ -56,6 +123,14 @@ fn caller(n: u8) -> Caller {
     Caller::anonymous([10, 0, 0, n].into())
 }
 
+/// Decides one call of a run at this time.
+fn decide(policies: &Policies, counters: &mut Counters, step: &Step, now: Duration) -> Outcome {
+    let session = step.session.map(|session| session.to_string());
+    let arguments = step.arguments.to_string();
+    let call = Call { tool: &step.tool, arguments: &arguments, caller: &caller(step.caller), session: session.as_deref(), server: SERVER };
+    policies.decide(counters, &call, now)
+}
+
 /// What a call was told: its code, the policy and the rule, and the seconds to wait.
 type Told = (Code, Option<String>, Option<String>, Option<u64>);
 
@@ -63,13 +138,11 @@ fn run(policies: &Policies, steps: &[Step]) -> Vec<Told> {
     let mut counters = Counters::default();
     let mut now = 0;
     let mut told = Vec::new();
-    for (after, tool, n, session, refunded) in steps {
-        now += after;
-        let session = session.map(|session| session.to_string());
-        let call = Call { tool, arguments: "", caller: &caller(*n), session: session.as_deref(), server: SERVER };
-        told.push(match policies.decide(&mut counters, &call, Duration::from_secs(now)).decision {
+    for step in steps {
+        now += step.after;
+        told.push(match decide(policies, &mut counters, step, Duration::from_secs(now)).decision {
             Decision::Allowed(allowed) => {
-                if *refunded {
+                if step.refunded {
                     counters.refund(allowed.reservation);
                 }
                 (Code::Allowed, allowed.policy.map(|policy| policy.to_string()), allowed.rule, None)
@@ -82,82 +155,14 @@ fn run(policies: &Policies, steps: &[Step]) -> Vec<Told> {
     told
 }
 
-/// The slow and obvious reading of the language: it shares nothing with the engine but the document.
-struct Reference<'a> {
-    documents: &'a [Document],
-    /// Times of calls that count, by policy, counter, and who shares it.
-    calls: HashMap<(usize, String, String), Vec<u64>>,
-}
-
-impl Reference<'_> {
-    fn glob(pattern: &[char], name: &[char]) -> bool {
-        match (pattern, name) {
-            ([], []) => true,
-            (['*', rest @ ..], _) => Self::glob(rest, name) || !name.is_empty() && Self::glob(pattern, &name[1..]),
-            (['?', rest @ ..], [_, tail @ ..]) => Self::glob(rest, tail),
-            ([p, rest @ ..], [n, tail @ ..]) => p == n && Self::glob(rest, tail),
-            _ => false,
-        }
-    }
-
-    fn matches(pattern: &str, name: &str) -> bool {
-        Self::glob(&pattern.chars().collect::<Vec<_>>(), &name.chars().collect::<Vec<_>>())
-    }
-
-    fn entries<'d>(document: &'d Document, tool: &str) -> Vec<(&'d String, &'d Rule)> {
-        if let Some(exact) = document.tools.get_key_value(tool) {
-            return vec![exact];
-        }
-        let literal = |key: &str| key.chars().filter(|c| *c != '*' && *c != '?').count();
-        let matching: Vec<_> = document.tools.iter().filter(|(key, _)| Self::matches(key, tool)).collect();
-        let best = matching.iter().map(|(key, _)| literal(key)).max();
-        matching.into_iter().filter(|(key, _)| Some(literal(key)) == best).collect()
-    }
-
-    /// Whether all policies admit the call; if so it is counted, and the counted places are given back.
-    fn admits(&mut self, step: &Step, now: u64) -> Option<Vec<(usize, String, String)>> {
-        let (_, tool, n, session, _) = step;
-        let mut places: BTreeMap<(usize, String, String), (u64, u64)> = BTreeMap::new();
-        for (i, document) in self.documents.iter().enumerate() {
-            if document.hide.iter().any(|hidden| Self::matches(hidden, tool)) {
-                return None;
-            }
-            let entries = Self::entries(document, tool);
-            if entries.is_empty() && document.default == DefaultAction::Deny {
-                return None;
-            }
-            let all = "allTools".to_owned();
-            for (key, rule) in entries.into_iter().chain(document.all_tools.iter().map(|rule| (&all, rule))) {
-                if rule.action != Action::Allow {
-                    return None;
-                }
-                let short = rule.rate_limit.iter().map(|short| (format!("{key}_rate"), &short.window, short.max, Scope::Session));
-                let long = rule.limits.iter().map(|limit| (limit.counter.clone(), &limit.window, limit.max.as_u64().unwrap(), limit.scope));
-                for (counter, window, max, scope) in long.chain(short) {
-                    let who = match (scope, session) {
-                        (Scope::Server, _) => "everybody".to_owned(),
-                        (Scope::Session, Some(session)) => format!("session {session}"),
-                        _ => format!("caller {n}"),
-                    };
-                    places.insert((i, counter, who), (window.seconds().unwrap(), max));
-                }
-            }
-        }
-        let fits = places.iter().all(|(place, (window, max))| {
-            let recent = self.calls.get(place).map_or(0, |times| times.iter().filter(|time| now - **time < *window).count());
-            (recent as u64) < *max
-        });
-        fits.then(|| {
-            for place in places.keys() {
-                self.calls.entry(place.clone()).or_default().push(now);
-            }
-            places.into_keys().collect()
-        })
-    }
+fn cases() -> ProptestConfig {
+    // proptest reads `PROPTEST_CASES` itself.
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: if std::env::var_os("PROPTEST_CASES").is_some() { default.cases } else { 500 }, ..default }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(cases())]
 
     /// With it, no interval of a window sees more than `max`, and a refund gives back exactly what was taken.
     #[test]
@@ -166,10 +171,10 @@ proptest! {
         let mut reference = Reference { documents: &documents, calls: HashMap::new() };
         let mut now = 0;
         for (step, told) in steps.iter().zip(told) {
-            now += step.0;
+            now += step.after;
             let places = reference.admits(step, now);
-            prop_assert_eq!(told.0 == Code::Allowed, places.is_some(), "{:?} at {}", step, now);
-            if step.4 {
+            prop_assert_eq!(told.0 == Code::Allowed, places.is_some(), "{:?} at {}: {:?}", step, now, told);
+            if step.refunded {
                 for place in places.into_iter().flatten() {
                     reference.calls.get_mut(&place).unwrap().pop();
                 }
@@ -178,11 +183,32 @@ proptest! {
     }
 
     #[test]
-    fn adding_a_policy_never_allows_more(documents in prop::collection::vec(document(), 0..3), added in document(), tool in "[ab]{1,2}") {
-        let call = |documents: &[Document]| run(&Policies::new(compiled(documents)), &[(0, tool.clone(), 0, None, false)])[0].0;
-        let before = call(&documents);
-        let after = call(&[documents, vec![added]].concat());
+    fn adding_a_policy_never_allows_more(documents in prop::collection::vec(document(), 0..3), added in document(), step in step()) {
+        let code = |documents: &[Document]| run(&Policies::new(compiled(documents)), std::slice::from_ref(&step))[0].0;
+        let before = code(&documents);
+        let after = code(&[documents, vec![added]].concat());
         prop_assert!(after != Code::Allowed || before == Code::Allowed || before == Code::NoPolicy);
+    }
+
+    #[test]
+    fn adding_what_refuses_never_allows_more(document in document(), condition in condition(), hidden in pattern(), step in step()) {
+        let allows = |document: &Document| run(&Policies::new(compiled(std::slice::from_ref(document))), std::slice::from_ref(&step))[0].0 == Code::Allowed;
+        let changed = |change: &dyn Fn(&mut Document)| {
+            let mut document = document.clone();
+            change(&mut document);
+            allows(&document)
+        };
+        let all = |change: &dyn Fn(&mut Rule)| changed(&|document| change(document.all_tools.get_or_insert_default()));
+        let before = allows(&document);
+        prop_assert!(before || !changed(&|document| document.hide.push(hidden.clone())));
+        prop_assert!(before || !changed(&|document| document.default = DefaultAction::Deny));
+        prop_assert!(before || !all(&|rule| rule.require.push(condition.clone())));
+        let entry = || DenyIf { conditions: vec![condition.clone()], reason: None };
+        prop_assert!(before || !all(&|rule| rule.deny_if.push(entry())));
+        let nothing = || Some(RateLimit { max: 0, window: Window::Seconds(1) });
+        prop_assert!(before || !all(&|rule| rule.rate_limit = nothing()));
+        let deny = || Some(Rule { action: Action::Deny, ..Rule::default() });
+        prop_assert!(!changed(&|document| document.all_tools = deny()));
     }
 
     #[test]
@@ -193,10 +219,49 @@ proptest! {
     }
 
     #[test]
-    fn what_is_listed_is_what_no_rule_refuses(documents in prop::collection::vec(document(), 1..3), tool in "[ab]{1,2}") {
-        let policies = Policies::new(compiled(&documents));
-        let code = run(&policies, &[(0, tool.clone(), 0, None, false)])[0].0;
-        prop_assert_eq!(policies.lists(&caller(0), &tool), matches!(code, Code::Allowed | Code::LimitExceeded));
+    fn the_order_of_conditions_never_matters_to_the_answer(document in document(), steps in steps()) {
+        let mut turned = document.clone();
+        for rule in turned.tools.values_mut().chain(&mut turned.all_tools) {
+            rule.require.reverse();
+            rule.deny_if.reverse();
+            rule.deny_if.iter_mut().for_each(|entry| entry.conditions.reverse());
+        }
+        let codes = |document| run(&Policies::new(compiled(&[document])), &steps).into_iter().map(|told| told.0).collect::<Vec<_>>();
+        prop_assert_eq!(codes(document), codes(turned));
+    }
+
+    #[test]
+    fn a_policy_in_audit_mode_never_changes_an_answer(documents in prop::collection::vec(document(), 1..3), audited in document(), steps in steps()) {
+        let enforced = compiled(&documents);
+        let audit = compile(PolicyId::new(Some("ns"), "audit"), &audited).unwrap().in_mode(Mode::Audit);
+        let with = [enforced.clone(), vec![audit]].concat();
+        prop_assert_eq!(run(&Policies::new(with), &steps), run(&Policies::new(enforced), &steps));
+    }
+
+    /// A policy in audit mode says of each call what it would have said alone, as long as nobody else refuses any.
+    #[test]
+    fn a_policy_in_audit_mode_says_what_it_would_have_done(document in document(), steps in steps()) {
+        let alone = run(&Policies::new(compiled(std::slice::from_ref(&document))), &steps);
+        let audit = Policies::new(compiled(std::slice::from_ref(&document)).into_iter().map(|policy| policy.in_mode(Mode::Audit)).collect());
+        let mut counters = Counters::default();
+        let mut now = 0;
+        for (step, alone) in steps.iter().zip(alone) {
+            now += step.after;
+            let outcome = decide(&audit, &mut counters, step, Duration::from_secs(now));
+            let Decision::Allowed(allowed) = outcome.decision else { panic!("a policy in audit mode refused") };
+            if step.refunded {
+                counters.refund(allowed.reservation);
+            }
+            prop_assert_eq!(outcome.audited[0].code, alone.0);
+            prop_assert!(alone.0 == Code::Allowed || outcome.audited[0].rule == alone.2);
+        }
+    }
+
+    #[test]
+    fn what_is_listed_is_what_no_rule_on_the_tool_refuses(document in document(), step in step()) {
+        let policies = Policies::new(compiled(&[document]));
+        let code = run(&policies, std::slice::from_ref(&step))[0].0;
+        prop_assert_eq!(policies.lists(&caller(0), &step.tool), !matches!(code, Code::Hidden | Code::ToolDenied | Code::DefaultDeny));
     }
 
     #[test]
@@ -204,20 +269,39 @@ proptest! {
         let policies = Policies::new(compiled(std::slice::from_ref(&document)));
         let mut counters = Counters::default();
         let mut now = 0;
-        for (after, tool, n, session, _) in &steps {
-            now += after;
-            let session = session.map(|session| session.to_string());
-            let call = Call { tool, arguments: "", caller: &caller(*n), session: session.as_deref(), server: SERVER };
-            if let Decision::Refused(refusal) = policies.decide(&mut counters, &call, Duration::from_secs(now)).decision
+        for step in &steps {
+            now += step.after;
+            if let Decision::Refused(refusal) = decide(&policies, &mut counters, step, Duration::from_secs(now)).decision
                 && let Some(wait) = refusal.retry_after_seconds
             {
                 prop_assert!(wait > 0);
-                let early = policies.decide(&mut counters, &call, Duration::from_millis((now + wait) * 1000 - 1)).decision;
+                let early = decide(&policies, &mut counters, step, Duration::from_millis((now + wait) * 1000 - 1)).decision;
                 prop_assert!(matches!(early, Decision::Refused(_)), "passed before the time it was told");
                 now += wait;
-                let retry = policies.decide(&mut counters, &call, Duration::from_secs(now)).decision;
+                let retry = decide(&policies, &mut counters, step, Duration::from_secs(now)).decision;
                 prop_assert!(matches!(retry, Decision::Allowed(_)), "refused after the time it was told");
             }
+        }
+    }
+
+    /// Whatever the clock does, and whatever is given back: what passed within a window by the latest time seen never exceeds `max`.
+    #[test]
+    fn no_window_sees_more_than_max_when_the_clock_steps_back(max in 0u64..4, seconds in 1u64..5, times in prop::collection::vec((0u64..20, any::<bool>()), 0..60)) {
+        let document = json!({"tools": {"a": {"limits": [{"counter": "c", "window": seconds, "max": max}]}}});
+        let policies = Policies::new(compiled(&[serde_json::from_value(document).unwrap()]));
+        let (mut counters, mut latest, mut passed) = (Counters::default(), 0, Vec::new());
+        let step = Step { after: 0, tool: "a".to_owned(), arguments: json!({}), caller: 0, session: None, refunded: false };
+        for (time, refunded) in times {
+            latest = latest.max(time);
+            if let Decision::Allowed(allowed) = decide(&policies, &mut counters, &step, Duration::from_secs(time)).decision {
+                if refunded {
+                    counters.refund(allowed.reservation);
+                } else {
+                    passed.push(latest);
+                }
+            }
+            let within = passed.iter().filter(|at| latest - **at < seconds).count() as u64;
+            prop_assert!(within <= max, "{within} of {max}");
         }
     }
 
@@ -228,8 +312,34 @@ proptest! {
         prop_assert_eq!(run(&Policies::new(compiled(&[again])), &steps), run(&Policies::new(compiled(&[document])), &steps));
     }
 
+    /// An explanation decides as the decision does, tells the rule that decided, and takes nothing from the counters.
     #[test]
-    fn no_text_makes_the_reader_panic(text in "(tools|limits|window|: |\\{|\\}|\\[|\\]|\n|  |- |\\*|&a|\"|1|null|deny){0,30}") {
+    fn an_explanation_agrees_with_the_decision(documents in prop::collection::vec(document(), 1..3), steps in steps()) {
+        let policies = Policies::new(compiled(&documents));
+        let mut counters = Counters::default();
+        let mut now = 0;
+        for step in &steps {
+            now += step.after;
+            let at = Duration::from_secs(now);
+            let arguments = step.arguments.to_string();
+            let session = step.session.map(|session| session.to_string());
+            let call = Call { tool: &step.tool, arguments: &arguments, caller: &caller(step.caller), session: session.as_deref(), server: SERVER };
+            let (explained, trace) = policies.explain(&mut counters, &call, at);
+            match (explained.decision, policies.decide(&mut counters, &call, at).decision) {
+                (Decision::Refused(explained), Decision::Refused(decided)) => {
+                    prop_assert_eq!(&explained, &decided);
+                    let rule = decided.rule.unwrap_or_default();
+                    let told = |step: &mcp_policy::Step| step.verdict != mcp_policy::Verdict::Passes && rule.starts_with(&step.pointer);
+                    prop_assert!(trace.iter().any(told), "{} not in {:?}", rule, trace);
+                }
+                (Decision::Allowed(_), Decision::Allowed(_)) => {}
+                (explained, decided) => prop_assert!(false, "{:?} but {:?}", explained, decided),
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_the_reader_panic(text in "(tools|limits|require|cel|path|window|: |\\{|\\}|\\[|\\]|\n|  |- |\\*|&a|\"|1|null|deny|args\\.a){0,30}") {
         if let Ok(manifests) = read::file("p.yaml", &text) {
             for manifest in manifests {
                 let _ = compile(manifest.id, &manifest.document);

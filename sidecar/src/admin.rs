@@ -9,6 +9,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use mcp_policy::Mode;
 use serde::Serialize;
 
 use crate::books::Books;
@@ -68,6 +69,7 @@ struct Shown {
 struct ShownPolicy {
     name: String,
     revision: String,
+    mode: Mode,
     accepted: bool,
 }
 
@@ -81,7 +83,7 @@ async fn snapshot(State(admin): State<Admin>) -> Json<Shown> {
         policies: enforced
             .revisions
             .iter()
-            .map(|one| ShownPolicy { name: one.policy.to_string(), revision: one.revision.clone(), accepted: one.accepted })
+            .map(|one| ShownPolicy { name: one.policy.to_string(), revision: one.revision.clone(), mode: one.mode, accepted: one.accepted })
             .collect(),
     })
 }

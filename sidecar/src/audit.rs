@@ -38,6 +38,9 @@ pub struct Line<'a> {
     pub server: &'a str,
     /// The MCP method, if the message could be read so far.
     pub method: Option<&'a str>,
+    /// Whether the server sent the message, and not the client.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub from_server: bool,
     /// The tool as it was called, cut at 256 bytes.
     pub tool: Option<&'a str>,
     /// What was decided.
@@ -50,7 +53,7 @@ pub struct Line<'a> {
     /// How many more names there were.
     #[serde(skip_serializing_if = "is_zero")]
     pub argument_keys_left_out: usize,
-    /// What policies in audit mode would have decided.
+    /// What policies in audit mode would have decided, each by itself.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub audited: &'a [AuditedLine],
     /// HTTP status of the server's answer; none if it gave none or was not asked.
@@ -185,6 +188,7 @@ mod tests {
             caller: "anonymous:10.0.0.1",
             server: "imaging/server-0:8080",
             method: Some("tools/call"),
+            from_server: false,
             tool: Some("x"),
             code: Code::NoPolicy,
             malformed: None,

@@ -3,7 +3,6 @@
 //! Guarantee: whatever ends a call (an answer, a failure, a caller who hangs up, the end of the process' grace), its line is written,
 //! it is counted once, and its counters are given back only where the tool certainly did not run.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -33,14 +32,13 @@ pub struct Books {
     ids: DecisionIds,
     /// Names that the server listed, which are then labels of metrics and proper names.
     listed: Mutex<ListedTools>,
-    warned_of_missing_session: AtomicBool,
 }
 
 impl Books {
     /// Books of this state.
     #[must_use]
     pub fn new(state: Arc<State>, metrics: Metrics, audit: Audit) -> Self {
-        Self { state, metrics, audit, ids: DecisionIds::default(), listed: Mutex::default(), warned_of_missing_session: AtomicBool::new(false) }
+        Self { state, metrics, audit, ids: DecisionIds::default(), listed: Mutex::default() }
     }
 
     /// The server listed these tools.
@@ -54,27 +52,31 @@ impl Books {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner).contains(tool)
     }
 
-    /// Says once that limits for sessions are counted by caller here.
-    fn warn_of_missing_session(&self) {
-        if !self.warned_of_missing_session.swap(true, Ordering::Relaxed) {
-            tracing::warn!("a limit of scope `session` was spent by a call without a session; such calls are counted by caller, as `grant`");
-        }
-    }
-
     /// The tool as a label of metrics.
     fn label<'a>(&self, policies: &Policies, tool: &'a str) -> &'a str {
         if policies.names(tool) || self.has_listed(tool) { tool } else { OTHER_TOOL }
     }
 
+    /// A new id, for a record that begins later.
+    #[must_use]
+    pub fn decision_id(&self) -> String {
+        self.ids.next()
+    }
+
     /// Begins a record, when there is room for its line.
     pub async fn record(self: &Arc<Self>, caller: &Caller, server: &str) -> Result<Record, Ended> {
+        self.record_as(self.decision_id(), caller, server).await
+    }
+
+    /// As [`Books::record`], with an id that was told already.
+    pub async fn record_as(self: &Arc<Self>, decision_id: String, caller: &Caller, server: &str) -> Result<Record, Ended> {
         let slot = self.audit.slot().await?;
         Ok(Record {
             books: Arc::clone(self),
             slot: Some(slot),
             arrived: Instant::now(),
             time: Timestamp::now(),
-            decision_id: self.ids.next(),
+            decision_id,
             verdict: None,
             policy: None,
             revision: None,
@@ -82,6 +84,7 @@ impl Books {
             caller: caller.to_string(),
             server: server.to_owned(),
             method: None,
+            from_server: false,
             tool: None,
             label: None,
             malformed: None,
@@ -111,6 +114,7 @@ pub struct Record {
     caller: String,
     server: String,
     method: Option<String>,
+    from_server: bool,
     tool: Option<String>,
     label: Option<String>,
     malformed: Option<&'static str>,
@@ -133,6 +137,12 @@ impl Record {
     /// The method of the message.
     pub fn method(&mut self, method: &str) {
         self.method = Some(cut(method));
+    }
+
+    /// The method of a message that the server sent.
+    pub fn from_server(&mut self, method: &str) {
+        self.method(method);
+        self.from_server = true;
     }
 
     /// The tool that is called.
@@ -161,8 +171,8 @@ impl Record {
     /// Allowed, and about to be forwarded.
     pub fn allowed(&mut self, allowed: Allowed, enforced: &Enforced) {
         self.by(allowed.policy.as_ref(), allowed.rule, enforced);
-        if allowed.session_missing {
-            self.books.warn_of_missing_session();
+        for (policy, counter) in &allowed.without_session {
+            self.books.metrics.counted_without_session(&policy.to_string(), counter);
         }
         self.reservation = Some(allowed.reservation);
         self.forwarded = Some(Instant::now());
@@ -248,6 +258,7 @@ impl Drop for Record {
             caller: &self.caller,
             server: &self.server,
             method: self.method.as_deref(),
+            from_server: self.from_server,
             tool: self.tool.as_deref(),
             code,
             malformed: self.malformed,

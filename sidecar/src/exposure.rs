@@ -1,6 +1,8 @@
 //! Which ports and paths callers reach, from what the pod's policies say of its server.
 //!
-//! Guarantee: another policy never opens more. A port or a path is open only if every policy that speaks of it agrees.
+//! Guarantee: another policy never opens more. A policy that names no ports or no path has no opinion on them, and those that do must
+//! agree; a port is passed through only if every policy names it, for what is passed through escapes all of them. A policy in audit
+//! mode has no say beside one that enforces.
 
 use std::collections::BTreeSet;
 

@@ -1,158 +1,104 @@
-//! What a server sends of its own accord: requests to the client and notifications. What a policy denies by a key of `methods` is
-//! held back, and the server gets an answer to a request that nobody will see. What no key matches passes.
+//! What a server says of its own accord, where policies have a word about it: it is written down, and a request that is held back is
+//! answered, so that the server does not wait for a client that never saw it.
 
-use std::collections::VecDeque;
-use std::fmt::{self, Debug};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{HeaderName, Method};
-use http_body::{Body, Frame};
-use mcp_policy::{Caller, MethodOutcome};
+use http::{HeaderMap, Method};
+use mcp_policy::{Audited, Caller, Code, MethodOutcome, Refusal};
+use tokio::time::timeout;
 
 use crate::books::Books;
-use crate::message::{Id, ServerMessage, parse_server};
-use crate::proxy::send;
-use crate::relay::Untouched;
+use crate::headers::{self, Era};
+use crate::message::Id;
 use crate::respond;
-use crate::sse::Decoder;
+use crate::state::Enforced;
 use crate::upstream::Link;
 
-/// Judges what one server sends to one client.
+/// Time for a server to take the answer to its request. While it takes it, no more of its stream is read.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A method that a server used, and that some policy denies.
 #[derive(Debug)]
-pub struct ServerGate {
-    /// The policies, read anew for each message.
+pub struct Word {
+    /// Names the audit line.
+    pub decision_id: String,
+    /// The method.
+    pub method: String,
+    /// The id of the request; none for a notification.
+    pub request: Option<Id>,
+    /// Why it is held back; none if it passes.
+    pub refusal: Option<Refusal>,
+    audited: Vec<Audited>,
+    enforced: Arc<Enforced>,
+}
+
+impl Word {
+    /// What the policies say of a method that the server used; none if nobody denies it.
+    #[must_use]
+    pub fn about(books: &Books, enforced: &Arc<Enforced>, method: String, request: Option<Id>) -> Option<Self> {
+        let MethodOutcome { refusal, mut audited } = enforced.policies.decide_method(&method);
+        // Without a rule, it is only that no revision has the method.
+        let refusal = refusal.filter(|refusal| refusal.rule.is_some() || refusal.code == Code::NoPolicy);
+        audited.retain(|one| one.rule.is_some() || one.code != Code::MethodDenied);
+        if refusal.is_none() && audited.iter().all(|one| one.code == Code::Allowed) {
+            return None;
+        }
+        Some(Self { decision_id: books.decision_id(), method, request, refusal, audited, enforced: Arc::clone(enforced) })
+    }
+
+    /// Whether it is held back.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refusal.is_some()
+    }
+}
+
+/// A server, whom it talks to, and how it is reached in this client's name.
+#[derive(Debug)]
+pub struct WayBack {
+    /// The policies, and where is written down what was held back.
     pub books: Arc<Books>,
-    /// Who would get it.
+    /// The client.
     pub caller: Caller,
     /// The server, for audit lines.
     pub server: String,
-    /// The way back to it.
+    /// The way to it.
     pub link: Arc<Link>,
     /// Its endpoint.
     pub path: String,
-    /// The headers of the request on whose stream it sends: they name the session.
+    /// The headers of the client's request: they name the session.
     pub headers: HeaderMap,
+    /// The era of that request. Modern servers send no requests, and take no answers.
+    pub era: Era,
 }
 
-impl ServerGate {
-    /// Whether anything could be held back.
-    #[must_use]
-    pub fn is_closed_to_something(&self) -> bool {
-        self.books.state.enforced().policies.governs_server()
-    }
-
-    /// Whether a message of the server passes. One that does not is written down, and answered if it is a request.
-    #[must_use]
-    pub fn passes(self: &Arc<Self>, message: &[u8]) -> bool {
-        let enforced = self.books.state.enforced();
-        if !enforced.policies.governs_server() {
-            return true;
-        }
-        let (id, method) = match parse_server(message) {
-            Ok(ServerMessage::Request { id, method }) => (Some(id), method),
-            Ok(ServerMessage::Notification { method }) => (None, method),
-            Ok(ServerMessage::Result { .. } | ServerMessage::Error { .. }) => return true,
-            // It may be one that is denied.
-            Err(_) => return false,
-        };
-        let MethodOutcome { refusal, audited } = enforced.policies.decide_method(&method);
-        let refusal = refusal.filter(|refusal| refusal.rule.is_some());
-        if refusal.is_none() && audited.iter().all(|one| one.rule.is_none()) {
-            return true;
-        }
-        let passes = refusal.is_none();
-        let gate = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Ok(mut record) = gate.books.record(&gate.caller, &gate.server).await {
-                record.method(&method);
+impl WayBack {
+    /// Writes down each word, and answers what was held back.
+    pub async fn settle(self: Arc<Self>, words: Vec<Word>) {
+        for word in words {
+            let Word { decision_id, method, request, refusal, audited, enforced } = word;
+            // If the audit log has ended, so has the proxy: nothing more comes here.
+            if let Ok(mut record) = self.books.record_as(decision_id.clone(), &self.caller, &self.server).await {
+                record.from_server(&method);
                 record.audited(audited, &enforced);
                 match &refusal {
                     Some(refusal) => record.refused(refusal, &enforced),
                     None => record.passed_if_audited(),
                 }
             }
-            if let (Some(_), Some(id)) = (refusal, id) {
-                gate.answer(&id).await;
-            }
-        });
-        passes
-    }
-
-    /// Tells the server that its request was refused, so that it does not wait for the client.
-    async fn answer(&self, id: &Id) {
-        let mut headers = self.headers.clone();
-        for mirrored in ["mcp-method", "mcp-name"] {
-            headers.remove(HeaderName::from_static(mirrored));
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        // A server that cannot be told has its own timeouts; `send` has logged why.
-        let _ = send(&self.link, Method::POST, &self.path, &headers, respond::refused_server_request(id)).await;
-    }
-}
-
-/// An event stream without what the server may not send.
-pub struct FromServer {
-    answer: Untouched,
-    decoder: Decoder,
-    gate: Arc<ServerGate>,
-    ready: VecDeque<Bytes>,
-    ended: bool,
-}
-
-impl FromServer {
-    /// Gates the events of `answer`.
-    pub fn new(answer: Untouched, max_event: usize, gate: Arc<ServerGate>) -> Self {
-        Self { answer, decoder: Decoder::new(max_event), gate, ready: VecDeque::new(), ended: false }
-    }
-
-    fn read(&mut self, data: &[u8]) {
-        let mut frames = Vec::new();
-        let decoded = self.decoder.decode(data, &mut frames);
-        for frame in frames {
-            if frame.data().is_none_or(|data| data.is_empty() || self.gate.passes(&data)) {
-                self.ready.push_back(frame.into_raw());
-            }
-        }
-        if decoded.is_err() {
-            tracing::warn!("ended a stream of the server that cannot be read");
-            self.ended = true;
-        }
-    }
-}
-
-impl Body for FromServer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
-            if self.ended {
-                return Poll::Ready(None);
-            }
-            match Pin::new(&mut self.answer).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.read(&data);
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => self.ended = true,
+            if let (Some(_), Some(id), Era::Legacy) = (refusal, request, self.era) {
+                self.answer(&id, &method, &decision_id).await;
             }
         }
     }
-}
 
-impl Debug for FromServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromServer").field("gate", &self.gate).finish_non_exhaustive()
+    async fn answer(&self, id: &Id, method: &str, decision_id: &str) {
+        let headers = headers::of_own_message(&self.headers);
+        let body = respond::refused_server_request(id, method, decision_id);
+        // A server that cannot be told has its own timeouts. Why it could not be reached is logged there.
+        if timeout(PATIENCE, self.link.forward(Method::POST, &self.path, &headers, body)).await.is_err() {
+            tracing::warn!(server = self.server, "the server did not take the answer to a request that was refused");
+        }
     }
 }

@@ -350,6 +350,27 @@ fn is_claim(name: &str) -> bool {
         )
 }
 
+/// The headers of a message of our own to the server, sent in the name of the client that sent a request with these: its session, its
+/// credentials and its revision, and nothing that says what that request was.
+#[must_use]
+pub fn of_own_message(request: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(request.len() + 2);
+    for (name, value) in request {
+        if !says_what_it_is(name.as_str()) || [PROTOCOL_VERSION, SESSION_ID].contains(name) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+    headers
+}
+
+/// Whether a header is about the very request that it came with.
+fn says_what_it_is(name: &str) -> bool {
+    ["mcp-", "content-", "if-", "repr-", "want-"].iter().any(|prefix| name.starts_with(prefix))
+        || matches!(name, "accept" | "digest" | "last-event-id" | "prefer" | "range" | "signature" | "signature-input" | "te")
+}
+
 /// Whether an answer's body goes on as it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {

@@ -15,9 +15,11 @@ pub mod config;
 pub mod decision_id;
 pub mod drain;
 pub mod error;
+pub mod events;
 pub mod exposure;
+pub mod from_server;
+pub mod gate;
 pub mod headers;
-mod from_server;
 mod lookalike;
 pub mod message;
 pub mod metrics;
@@ -228,7 +230,8 @@ impl Gateway {
             Some(_) => self.name.to_string(),
             None => format!("{}:{}", self.name, destination.port().unwrap_or_default()),
         };
-        let peer = Peer { caller: Caller::anonymous(peer.ip()), link: Arc::new(Link::new(destination, &self.limits)), server, name: Arc::clone(&self.name) };
+        let link = Arc::new(Link::new(destination, &self.limits));
+        let peer = Peer { caller: Caller::anonymous(peer.ip()), link, server, name: Arc::clone(&self.name) };
         let service = service_fn(|request: Request<Incoming>| self.proxy.handle(&peer, request));
         server::http(stream, &self.limits, &self.drain, service).await;
     }

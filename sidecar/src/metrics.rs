@@ -39,6 +39,7 @@ pub struct Metrics {
     registry: Arc<Registry>,
     decisions: Family<DecisionLabels, Counter>,
     limit_refusals: Family<LimitLabels, Counter>,
+    without_session: Family<LimitLabels, Counter>,
     decision_duration: Histogram,
     upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
@@ -86,6 +87,7 @@ impl Metrics {
     pub fn new(state: Arc<State>) -> Self {
         let decisions = Family::default();
         let limit_refusals = Family::default();
+        let without_session = Family::default();
         let decision_duration = Histogram::new(DECISION_BUCKETS);
         let upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(UPSTREAM_BUCKETS));
@@ -94,6 +96,8 @@ impl Metrics {
         let mut registry = Registry::with_prefix("mcp_policy");
         registry.register("decisions", "Decisions on messages, by policy, tool and code", decisions.clone());
         registry.register("limit_refusals", "Calls refused because a counter was full", limit_refusals.clone());
+        let help = "Calls without a session that a limit of scope session counted by their caller";
+        registry.register("limit_without_session", help, without_session.clone());
         registry.register("decision_duration_seconds", "Time to decide one call", decision_duration.clone());
         registry.register(
             "upstream_duration_seconds",
@@ -103,7 +107,7 @@ impl Metrics {
         registry.register("requests_in_flight", "Requests whose answer has not ended", in_flight.clone());
         registry.register("build", "The build that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Scraped(state)));
-        Self { registry: Arc::new(registry), decisions, limit_refusals, decision_duration, upstream_duration, in_flight }
+        Self { registry: Arc::new(registry), decisions, limit_refusals, without_session, decision_duration, upstream_duration, in_flight }
     }
 
     /// A request has arrived.
@@ -113,7 +117,8 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
-    /// Counts a decision; with [`Mode::Audit`], what a policy in that mode would have decided. `tool` is a label: see [`OTHER_TOOL`]. Without a policy or a tool, the label is empty.
+    /// Counts a decision; with [`Mode::Audit`], what a policy in that mode would have decided. `tool` is a label: see [`OTHER_TOOL`].
+    /// Without a policy or a tool, the label is empty.
     pub fn decided(&self, policy: Option<&str>, tool: Option<&str>, code: Code, mode: Mode) {
         // Whether it was allowed is the policy's word; a server that could not be reached does not change it.
         let decision = if matches!(code, Code::Allowed | Code::UpstreamUnreachable) { "allowed" } else { "refused" };
@@ -127,9 +132,18 @@ impl Metrics {
         self.decisions.get_or_create(&labels).inc();
     }
 
-    /// Counts a refusal by a full counter.
+    /// Counts a refusal by a full counter. What a policy in audit mode would have refused is none.
     pub fn limited(&self, policy: &str, counter: &Arc<str>) {
         self.limit_refusals.get_or_create(&LimitLabels { policy: policy.to_owned(), counter: Arc::clone(counter) }).inc();
+    }
+
+    /// Counts a call without a session that a counter of scope `session` counted by its caller. The first one of each counter is a
+    /// warning: on a server without sessions, the limit is not what its author meant.
+    pub fn counted_without_session(&self, policy: &str, counter: &Arc<str>) {
+        let labels = LimitLabels { policy: policy.to_owned(), counter: Arc::clone(counter) };
+        if self.without_session.get_or_create(&labels).inc() == 0 {
+            tracing::warn!(policy, %counter, "a call without a session spent from a limit of scope `session`; such calls are counted by caller");
+        }
     }
 
     /// Notes how long a decision took.
@@ -195,8 +209,12 @@ impl Collector for Scraped {
         let labels = |policy: &dyn ToString, counter: &Arc<str>| LimitLabels { policy: policy.to_string(), counter: Arc::clone(counter) };
         if !usage.is_empty() {
             let max = ConstGauge::new(0f64);
-            let mut family =
-                encoder.encode_descriptor("limit_max", "How many calls a budget of the counter holds", None, max.metric_type())?;
+            let mut family = encoder.encode_descriptor(
+                "limit_max",
+                "What a budget of the counter holds: calls, or the sum of amounts",
+                None,
+                max.metric_type(),
+            )?;
             for one in &usage {
                 ConstGauge::new(one.max).encode(family.encode_family(&labels(&one.policy, &one.counter))?)?;
             }
@@ -220,7 +238,6 @@ impl Collector for Scraped {
 }
 
 /// A budget that holds nothing is full.
-#[allow(clippy::cast_precision_loss, reason = "a ratio of calls needs no more than 53 bits")]
 fn ratio(used: f64, max: f64) -> f64 {
     if max > 0.0 { used / max } else { 1.0 }
 }

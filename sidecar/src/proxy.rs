@@ -3,13 +3,15 @@
 //!
 //! Guarantee: every way out of here that is not `forward` leaves the server untouched.
 
+mod deliver;
+
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,12 +22,12 @@ use crate::books::{Books, Record};
 use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
 use crate::drain::Drain;
 use crate::exposure::PortUse;
-use crate::from_server::{FromServer, ServerGate};
-use crate::headers::{self, Carrier, Era, Route};
+use crate::gate::Asked;
+use crate::headers::{self, Era, Route};
 use crate::message::{self, Id, Malformed, Message};
 use crate::origin::LocalOnly;
 use crate::probe;
-use crate::relay::{self, CallAnswer, GatedEvents, Holding, ListGate, Passing, ProxyBody, Untouched};
+use crate::relay::{self, CallAnswer, Holding, ProxyBody};
 use crate::respond::{self, UpstreamFailure};
 use crate::session::Sessions;
 use crate::state::Enforced;
@@ -57,6 +59,16 @@ pub struct Peer {
     pub server: String,
     /// `namespace/pod`, or the upstream's authority.
     pub name: Arc<str>,
+}
+
+/// What the server was asked, for whom, and how.
+struct Asking<'a> {
+    peer: &'a Peer,
+    path: String,
+    headers: HeaderMap,
+    era: Era,
+    decision_id: String,
+    asked: Asked,
 }
 
 impl Peer {
@@ -147,7 +159,7 @@ impl Proxy {
         };
         match route {
             Route::Post => self.post(peer, request, path).await,
-            Route::Discovery => Ok(self.pass(peer, Method::GET, path, request.headers()).await),
+            Route::Discovery => Ok(self.forward_bare(peer, Method::GET, path, request.into_parts().0.headers, Asked::Document).await),
             // 405 is how a server without streams and sessions answers; clients go on without.
             Route::Get | Route::Delete if !enforced.policies.in_force(&peer.caller) => {
                 self.books.record(&peer.caller, &peer.server).await?.refused(&no_policy(), &enforced);
@@ -155,10 +167,11 @@ impl Proxy {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
                 Ok(response)
             }
-            Route::Get => Ok(self.stream(peer, path, request.headers()).await),
+            Route::Get => Ok(self.forward_bare(peer, Method::GET, path, request.into_parts().0.headers, Asked::Stream).await),
             Route::Delete => {
-                let response = self.pass(peer, Method::DELETE, path, request.headers()).await;
-                self.note_end_of_session(request.headers(), response.status(), true);
+                let headers = request.into_parts().0.headers;
+                let response = self.forward_bare(peer, Method::DELETE, path, headers.clone(), Asked::Document).await;
+                self.note_end_of_session(&headers, response.status(), true);
                 Ok(response)
             }
         }
@@ -201,27 +214,26 @@ impl Proxy {
         let received = Received { peer, enforced, record, headers: head.headers, body, era, path };
         match message {
             Message::Request(request) => match request.call {
-                Some(call) => Ok(self.call(received, &request.id, &call).await),
-                None => Ok(self.request(received, &request.id, &request.method).await),
+                Some(call) => Ok(self.call(received, request.id, call).await),
+                None => Ok(self.request(received, request.id, &request.method).await),
             },
             Message::Notification(notification) => Ok(self.notification(received, &notification.method).await),
             // An answer to a request of the server. Without a policy no request of the server was let through.
-            Message::Response(_) if enforced.policies.in_force(&peer.caller) => Ok(self.forward_other(received, None).await),
+            Message::Response(_) if enforced.policies.in_force(&peer.caller) => Ok(self.forward(received, Asked::Nothing).await),
             Message::Response(_) => Ok(own(respond::accepted())),
         }
     }
 
     /// A `tools/call`.
-    async fn call(&self, mut received: Received<'_>, id: &Id, call: &message::ToolCall) -> Response<ProxyBody> {
+    async fn call(&self, mut received: Received<'_>, id: Id, call: message::ToolCall) -> Response<ProxyBody> {
         let Received { peer, enforced, era, .. } = received;
-        received.record.call(call, &enforced.policies);
+        received.record.call(&call, &enforced.policies);
         if !call.has_proper_name(|name| self.books.has_listed(name)) {
             received.record.malformed("tool_name");
-            return own(respond::improper_tool_name(id, era, received.record.decision_id()));
+            return own(respond::improper_tool_name(&id, era, received.record.decision_id()));
         }
-        // The body was read as UTF-8, and the place is that of a value in it.
-        let arguments = received.body.get(call.arguments.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or("[]");
         let session = headers::session_id(&received.headers).filter(|id| self.sessions.is_open(id));
+        let arguments = call.arguments(&received.body);
         let asked = Call { tool: &call.name, arguments, caller: &peer.caller, session, server: peer.server_name() };
         let began = Instant::now();
         let Outcome { decision, audited } = self.books.state.decide(&enforced.policies, &asked);
@@ -231,73 +243,58 @@ impl Proxy {
             Decision::Refused(refusal) => {
                 received.record.refused(&refusal, enforced);
                 tracing::debug!(decision.id = received.record.decision_id(), code = %refusal.code, "refused a call");
-                own(respond::denied_call(id, era, &call.name, &refusal, received.record.decision_id()))
+                own(respond::denied_call(&id, era, &call.name, &refusal, received.record.decision_id()))
             }
             Decision::Allowed(allowed) => {
                 received.record.allowed(allowed, enforced);
-                self.forward_call(received, id, &call.name).await
+                self.forward_call(received, id, call.name).await
             }
         }
     }
 
     /// A request that is not a call.
-    async fn request(&self, mut received: Received<'_>, id: &Id, method: &str) -> Response<ProxyBody> {
-        let enforced = received.enforced;
-        let MethodOutcome { refusal, audited } = enforced.policies.decide_method(method);
-        // What a client cannot know to send, and no policy lets through by name, is answered as by a server that does not know it.
-        if !message::is_known_method(method) && refusal.as_ref().is_none_or(|refusal| refusal.rule.is_none()) && !enforced.policies.lets_by_name(method) {
-            received.record.malformed("unknown_method");
-            return own(respond::unknown_method(id, received.era));
-        }
-        received.record.audited(audited, enforced);
-        if let Some(refusal) = refusal {
-            received.record.refused(&refusal, enforced);
-            return own(respond::denied_method(id, method, &refusal, received.record.decision_id()));
-        }
-        received.record.passed_if_audited();
-        match method {
-            "tools/list" => self.forward_list(received, id).await,
-            "initialize" => {
-                let response = self.forward_other(received, Some(id)).await;
-                let opened = response.headers().get(SESSION_ID).filter(|_| response.status().is_success());
-                if let Some(session) = opened.and_then(|session| session.to_str().ok()) {
-                    self.sessions.opened(session);
-                }
-                response
+    async fn request(&self, mut received: Received<'_>, id: Id, method: &str) -> Response<ProxyBody> {
+        match judge_method(&mut received, method) {
+            Verdict::Passes => {}
+            Verdict::Unknown => return own(respond::unknown_method(&id, received.era)),
+            Verdict::Refused(refusal) => {
+                return own(respond::denied_method(&id, method, &refusal, received.record.decision_id()));
             }
-            _ => self.forward_other(received, Some(id)).await,
         }
+        if method == "tools/list" {
+            return self.forward(received, Asked::List { id }).await;
+        }
+        let response = self.forward(received, Asked::Request { id }).await;
+        if method == "initialize" {
+            let opened = response.headers().get(SESSION_ID).filter(|_| response.status().is_success());
+            if let Some(session) = opened.and_then(|session| session.to_str().ok()) {
+                self.sessions.opened(session);
+            }
+        }
+        response
     }
 
-    /// A notification. One that nobody knows is dropped.
+    /// A notification. One that does not pass is dropped: nobody waits for an answer.
     async fn notification(&self, mut received: Received<'_>, method: &str) -> Response<ProxyBody> {
-        let enforced = received.enforced;
-        if !message::is_known_method(method) && !enforced.policies.lets_by_name(method) {
-            received.record.malformed("unknown_method");
-            return own(respond::accepted());
+        match judge_method(&mut received, method) {
+            Verdict::Passes => self.forward(received, Asked::Nothing).await,
+            Verdict::Unknown | Verdict::Refused(_) => own(respond::accepted()),
         }
-        let MethodOutcome { refusal, audited } = enforced.policies.decide_method(method);
-        received.record.audited(audited, enforced);
-        if let Some(refusal) = refusal {
-            received.record.refused(&refusal, enforced);
-            return own(respond::accepted());
-        }
-        received.record.passed_if_audited();
-        self.forward_other(received, None).await
     }
 
     /// Forwards an allowed call.
-    async fn forward_call(&self, received: Received<'_>, id: &Id, tool: &str) -> Response<ProxyBody> {
-        let sent = self.send(&received).await;
-        let gate = self.server_gate(received.peer, &received.path, &received.headers);
-        let Received { mut record, era, headers, .. } = received;
+    async fn forward_call(&self, received: Received<'_>, id: Id, tool: String) -> Response<ProxyBody> {
+        let sent = send(&received).await;
+        let Received { peer, mut record, era, headers, path, .. } = received;
         let failure = match sent {
             Ok(answer) => {
                 self.note_end_of_session(&headers, answer.status(), false);
                 if is_usable(answer.status()) {
+                    let decision_id = record.decision_id().to_owned();
                     let (head, answer) = answer.into_parts();
                     let call = CallAnswer::new(record, head.status, id.clone(), headers::carrier(&head.headers));
-                    return relay(&head, Untouched::new(answer, Some(call)), gate, self.limits.event_bytes);
+                    let asking = Asking { peer, path, headers, era, decision_id, asked: Asked::Call { id, tool } };
+                    return self.deliver(head, answer, asking, Some(call)).await;
                 }
                 record.answered_unusably(answer.status());
                 UpstreamFailure::Unusable
@@ -310,116 +307,23 @@ impl Proxy {
                 failure_of(&error)
             }
         };
-        own(respond::upstream_failed_call(id, era, tool, failure, record.decision_id()))
+        own(respond::upstream_failed_call(&id, era, &tool, failure, record.decision_id()))
     }
 
-    /// Forwards a `tools/list`; the answer passes only as far as the policies show it.
-    async fn forward_list(&self, received: Received<'_>, id: &Id) -> Response<ProxyBody> {
-        let answer = match self.send(&received).await {
-            Ok(answer) => answer,
-            Err(error) => return own(respond::upstream_failed(Some(id), failure_of(&error), received.record.decision_id())),
-        };
-        self.note_end_of_session(&received.headers, answer.status(), false);
-        let gate = ListGate {
-            books: Arc::clone(&self.books),
-            caller: received.peer.caller.clone(),
-            expected: Some(id.clone()),
-            era: received.era,
-            decision_id: received.record.decision_id().to_owned(),
-            server: self.server_gate(received.peer, &received.path, &received.headers),
-        };
-        self.gated(answer, gate, false).await
-    }
-
-    /// Forwards the opening of a stream from server to client.
-    async fn stream(&self, peer: &Peer, path: String, headers: &HeaderMap) -> Response<ProxyBody> {
-        match send(&peer.link, Method::GET, &path, headers, Bytes::new()).await {
-            Ok(answer) => {
-                self.note_end_of_session(headers, answer.status(), false);
-                let gate = ListGate {
-                    books: Arc::clone(&self.books),
-                    caller: peer.caller.clone(),
-                    expected: None,
-                    era: Era::Legacy,
-                    decision_id: String::new(),
-                    server: self.server_gate(peer, &path, headers),
-                };
-                self.gated(answer, gate, true).await
-            }
-            Err(error) => own(respond::upstream_failed(None, failure_of(&error), "")),
-        }
-    }
-
-    /// An answer that may carry a list of tools.
-    async fn gated(&self, answer: Response<Answer>, gate: ListGate, endless: bool) -> Response<ProxyBody> {
-        let unusable =
-            |gate: &ListGate| own(respond::upstream_failed(gate.expected.as_ref(), UpstreamFailure::Unusable, &gate.decision_id));
-        let (head, answer) = answer.into_parts();
-        if !is_usable(head.status) || headers::is_encoded(&head.headers) {
-            return unusable(&gate);
-        }
-        if headers::carrier(&head.headers) == Carrier::EventStream {
-            let closing = endless.then(|| self.drain.closing());
-            let events = GatedEvents::new(answer, self.limits.event_bytes, gate, closing);
-            return respond_with(&head, headers::Body::Replaced, events.boxed_unsync());
-        }
-        let Ok(Ok((body, _room))) = timeout(self.limits.answer_timeout, self.hold(answer)).await else { return unusable(&gate) };
-        let body = match gate.judge(&body) {
-            Passing::AsItCame => body,
-            Passing::Changed(changed) => Bytes::from(changed),
-            // An error page, say of an unknown session: its status is what the client needs, and its text may hold anything.
-            Passing::Unreadable | Passing::Dropped if !head.status.is_success() || body.is_empty() => Bytes::new(),
-            Passing::Unreadable | Passing::Dropped => return unusable(&gate),
-        };
-        respond_with(&head, headers::Body::Replaced, relay::whole(body))
-    }
-
-    /// Forwards a message that no rule speaks of. `id` is that of a request.
-    async fn forward_other(&self, received: Received<'_>, id: Option<&Id>) -> Response<ProxyBody> {
-        let sent = self.send(&received).await;
-        let gate = self.server_gate(received.peer, &received.path, &received.headers);
-        self.passed(sent, &received.headers, id, received.record.decision_id(), gate)
-    }
-
-    fn server_gate(&self, peer: &Peer, path: &str, headers: &HeaderMap) -> Arc<ServerGate> {
-        Arc::new(ServerGate {
-            books: Arc::clone(&self.books),
-            caller: peer.caller.clone(),
-            server: peer.server.clone(),
-            link: Arc::clone(&peer.link),
-            path: path.to_owned(),
-            headers: headers.clone(),
-        })
+    /// Forwards any other message that passes.
+    async fn forward(&self, received: Received<'_>, asked: Asked) -> Response<ProxyBody> {
+        let sent = send(&received).await;
+        let Received { peer, record, era, headers, path, .. } = received;
+        let decision_id = record.decision_id().to_owned();
+        // What audit policies say of the message is written now: the answer may be a stream that does not end.
+        drop(record);
+        self.pass(sent, Asking { peer, path, headers, era, decision_id, asked }).await
     }
 
     /// Forwards a request without a message.
-    async fn pass(&self, peer: &Peer, method: Method, path: String, headers: &HeaderMap) -> Response<ProxyBody> {
-        let sent = send(&peer.link, method, &path, headers, Bytes::new()).await;
-        self.passed(sent, headers, None, "", self.server_gate(peer, &path, headers))
-    }
-
-    fn passed(
-        &self,
-        sent: Result<Response<Answer>, SendError>,
-        headers: &HeaderMap,
-        id: Option<&Id>,
-        decision_id: &str,
-        gate: Arc<ServerGate>,
-    ) -> Response<ProxyBody> {
-        let failure = match sent {
-            Ok(answer) if is_usable(answer.status()) => {
-                self.note_end_of_session(headers, answer.status(), false);
-                let (head, answer) = answer.into_parts();
-                return relay(&head, Untouched::new(answer, None), gate, self.limits.event_bytes);
-            }
-            Ok(_) => UpstreamFailure::Unusable,
-            Err(error) => failure_of(&error),
-        };
-        own(respond::upstream_failed(id, failure, decision_id))
-    }
-
-    async fn send(&self, received: &Received<'_>) -> Result<Response<Answer>, SendError> {
-        send(&received.peer.link, Method::POST, &received.path, &received.headers, received.body.clone()).await
+    async fn forward_bare(&self, peer: &Peer, method: Method, path: String, headers: HeaderMap, asked: Asked) -> Response<ProxyBody> {
+        let sent = peer.link.forward(method, &path, &headers, Bytes::new()).await;
+        self.pass(sent, Asking { peer, path, headers, era: Era::Legacy, decision_id: String::new(), asked }).await
     }
 
     /// A session ends when its client deletes it, or when the server does not know it any more.
@@ -467,6 +371,32 @@ impl Proxy {
     }
 }
 
+/// What becomes of a message that is no call.
+enum Verdict {
+    Passes,
+    /// It is answered as by a server that does not know it.
+    Unknown,
+    Refused(Refusal),
+}
+
+/// Judges a message of the client that is no call, and writes down what was found.
+fn judge_method(received: &mut Received<'_>, method: &str) -> Verdict {
+    let Received { enforced, record, .. } = received;
+    let MethodOutcome { refusal, audited } = enforced.policies.decide_method(method);
+    let is_denied_by_name = refusal.as_ref().is_some_and(|refusal| refusal.rule.is_some());
+    if !message::is_known_method(method) && !is_denied_by_name && !enforced.policies.allows_by_name(method) {
+        record.malformed("unknown_method");
+        return Verdict::Unknown;
+    }
+    record.audited(audited, enforced);
+    if let Some(refusal) = refusal {
+        record.refused(&refusal, enforced);
+        return Verdict::Refused(refusal);
+    }
+    record.passed_if_audited();
+    Verdict::Passes
+}
+
 /// The refusal of a message that no policy speaks about.
 fn no_policy() -> Refusal {
     Refusal { code: Code::NoPolicy, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
@@ -478,30 +408,9 @@ fn refuse(mut record: Record, malformed: &Malformed) -> Response<ProxyBody> {
     own(respond::malformed(malformed))
 }
 
-/// An answer that passes as it came, but for what the server may not send.
-fn relay(head: &http::response::Parts, answer: Untouched, gate: Arc<ServerGate>, max_event: usize) -> Response<ProxyBody> {
-    if headers::carrier(&head.headers) != Carrier::EventStream || !gate.is_closed_to_something() {
-        return respond_with(head, headers::Body::Untouched, answer.boxed_unsync());
-    }
-    if headers::is_encoded(&head.headers) {
-        return own(respond::upstream_failed(None, UpstreamFailure::Unusable, ""));
-    }
-    respond_with(head, headers::Body::Replaced, FromServer::new(answer, max_event, gate).boxed_unsync())
-}
-
-/// Sends one request to the server. What is sent is `body`, byte for byte, to `path`; nothing of the caller's target but that.
-pub(crate) async fn send(link: &Arc<Link>, method: Method, path: &str, headers: &HeaderMap, body: Bytes) -> Result<Response<Answer>, SendError> {
-    let mut request = Request::new(Full::new(body));
-    *request.method_mut() = method;
-    *request.headers_mut() = headers::to_upstream(headers);
-    if let Destination::Url(url) = link.destination() {
-        // The server knows itself by this name; one that checks `Host` refuses any other.
-        if let Ok(host) = HeaderValue::try_from(&url.authority) {
-            request.headers_mut().insert(HOST, host);
-        }
-    }
-    *request.uri_mut() = Uri::try_from(path).map_err(|_| SendError::Target)?;
-    link.send(request).await.inspect_err(|error| tracing::warn!(server = %link.destination(), %error, "the server gave no answer"))
+/// Sends the message to the server: the very bytes that were judged.
+async fn send(received: &Received<'_>) -> Result<Response<Answer>, SendError> {
+    received.peer.link.forward(Method::POST, &received.path, &received.headers, received.body.clone()).await
 }
 
 /// Rule 22: no redirect is followed or passed on; and an answer that is none of HTTP's final ones is none.

@@ -1,10 +1,6 @@
-//! Bodies of answers on their way to the caller. Most go on untouched, frame by frame; those that may carry a list of tools are
-//! read event by event.
+//! Bodies of answers on their way to the caller, as they come; and what is found out of how a call ended while its answer passes.
 
-use std::collections::VecDeque;
-use std::fmt::Debug;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,17 +8,13 @@ use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
-use mcp_policy::Caller;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::books::{Books, Record};
-use crate::from_server::ServerGate;
-use crate::headers::{Carrier, Era};
+use crate::books::Record;
+use crate::headers::Carrier;
 use crate::message::Id;
 use crate::metrics::InFlight;
-use crate::respond::{self, UpstreamFailure};
+use crate::respond;
 use crate::sse::{self, Decoder};
-use crate::tools::{self, Filtered};
 use crate::upstream::Answer;
 
 /// An answer's body, whatever it is.
@@ -167,7 +159,8 @@ impl CallAnswer {
         Self { record, status, id, reading }
     }
 
-    fn read(&mut self, data: &[u8]) {
+    /// The next piece of the answer's body.
+    pub fn read(&mut self, data: &[u8]) {
         match &mut self.reading {
             Reading::Json(text) if text.len() + data.len() <= MAX_READ_ERROR => text.extend_from_slice(data),
             Reading::Events(decoder) => {
@@ -186,147 +179,17 @@ impl CallAnswer {
         }
     }
 
-    fn ended(mut self) {
+    /// The answer cannot be used.
+    pub fn unusable(&mut self) {
+        self.record.answered_unusably(self.status);
+    }
+
+    /// The whole body has come.
+    pub fn ended(mut self) {
         if let Reading::Json(text) = &self.reading
             && respond::is_refundable(self.status, Some(text), &self.id)
         {
             self.record.refund();
         }
-    }
-}
-
-/// What may pass of a list of tools, and to whom.
-#[derive(Clone, Debug)]
-pub struct ListGate {
-    /// The policies, read anew for each message.
-    pub books: Arc<Books>,
-    /// Who asked.
-    pub caller: Caller,
-    /// The id of the request whose answer this is; none on a stream that the client opened by GET, where an answer to an earlier
-    /// request can come.
-    pub expected: Option<Id>,
-    /// The era of the request.
-    pub era: Era,
-    /// For messages about this answer.
-    pub decision_id: String,
-    /// What else the server sends.
-    pub server: Arc<ServerGate>,
-}
-
-/// What becomes of one message of the server.
-pub enum Passing {
-    /// It passes as it came.
-    AsItCame,
-    /// It passes with these bytes.
-    Changed(Vec<u8>),
-    /// It is dropped.
-    Dropped,
-    /// It cannot be read, so it must not pass.
-    Unreadable,
-}
-
-impl ListGate {
-    /// Judges one message: a JSON body or the data of an event.
-    #[must_use]
-    pub fn judge(&self, message: &[u8]) -> Passing {
-        let enforced = self.books.state.enforced();
-        match tools::filter(message, self.expected.as_ref(), self.era, |tool| enforced.policies.lists(&self.caller, tool)) {
-            Ok(Filtered::List(list)) => {
-                self.books.learn(&list.names);
-                list.changed.map_or(Passing::AsItCame, Passing::Changed)
-            }
-            // Rule 18: on the stream of a request, nothing but its own answer.
-            Ok(Filtered::OtherResponse) if self.expected.is_some() => Passing::Dropped,
-            Ok(Filtered::NotAResponse) if !self.server.passes(message) => Passing::Dropped,
-            Ok(Filtered::Failed | Filtered::NotAResponse | Filtered::OtherResponse) => Passing::AsItCame,
-            Err(_) => Passing::Unreadable,
-        }
-    }
-}
-
-/// An event stream that may carry lists of tools. Ends between two events when the sidecar ends.
-pub struct GatedEvents {
-    answer: Answer,
-    decoder: Decoder,
-    gate: ListGate,
-    ready: VecDeque<Bytes>,
-    ended: bool,
-    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
-}
-
-impl GatedEvents {
-    /// Gates the events of `answer`. With `closing`, the stream ends when that happens: it is one that has no end of its own.
-    pub fn new(answer: Answer, max_event: usize, gate: ListGate, closing: Option<WaitForCancellationFutureOwned>) -> Self {
-        let decoder = Decoder::new(max_event);
-        Self { answer, decoder, gate, ready: VecDeque::new(), ended: false, closing: closing.map(Box::pin) }
-    }
-
-    fn read(&mut self, data: &[u8]) {
-        let mut frames = Vec::new();
-        let decoded = self.decoder.decode(data, &mut frames);
-        for frame in frames {
-            let passing = match frame.data() {
-                // The empty event that begins a stream, and what is no event at all.
-                None => Passing::AsItCame,
-                Some(data) if data.is_empty() => Passing::AsItCame,
-                Some(data) => self.gate.judge(&data),
-            };
-            match passing {
-                Passing::AsItCame => self.ready.push_back(frame.into_raw()),
-                Passing::Changed(data) => self.ready.push_back(frame.with_data(&data)),
-                Passing::Dropped => tracing::debug!("dropped a message of the server"),
-                Passing::Unreadable => self.unreadable(),
-            }
-        }
-        if decoded.is_err() {
-            self.unreadable();
-            self.ended = true;
-        }
-    }
-
-    /// An event that cannot be read is dropped; if it may have been the answer, the caller is told so.
-    fn unreadable(&mut self) {
-        tracing::warn!("dropped an event of the server that cannot be read");
-        if let Some(id) = &self.gate.expected {
-            let answer = respond::upstream_failed(Some(id), UpstreamFailure::Unusable, &self.gate.decision_id);
-            self.ready.push_back(sse::event(answer.body()));
-            self.ended = true;
-        }
-    }
-}
-
-impl Body for GatedEvents {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        loop {
-            if let Some(bytes) = self.ready.pop_front() {
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
-            if self.ended {
-                return Poll::Ready(None);
-            }
-            if self.closing.as_mut().is_some_and(|closing| closing.as_mut().poll(cx).is_ready()) {
-                self.ended = true;
-                continue;
-            }
-            match Pin::new(&mut self.answer).poll_frame(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.read(&data);
-                    }
-                }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
-                Poll::Ready(None) => self.ended = true,
-            }
-        }
-    }
-}
-
-impl Debug for GatedEvents {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GatedEvents").field("gate", &self.gate).finish_non_exhaustive()
     }
 }

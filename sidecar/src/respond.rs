@@ -89,8 +89,8 @@ pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id
              help; a call with other arguments may pass."
         ),
         Code::PolicyError => format!(
-            "A policy refused this call of `{tool}`: it could not decide about these arguments. Nothing was executed. Repeating the same \
-             call will not help; a call with other arguments may pass."
+            "A policy refused this call of `{tool}`: it could not be decided whether its arguments are allowed. Nothing was executed. \
+             Repeating the same call will not help."
         ),
         _ => format!(
             "A policy refused this call of `{tool}`: the tool is not allowed for this caller. Nothing was executed. Repeating the call will \
@@ -116,17 +116,29 @@ pub fn improper_tool_name(id: &Id, era: Era, decision_id: &str) -> Response<Byte
 pub fn denied_method(id: &Id, method: &str, refusal: &Refusal, decision_id: &str) -> Response<Bytes> {
     let text = match refusal.code {
         Code::NoPolicy => format!("`{method}` was refused: no policy is in force that could allow it. Repeating the request will not help"),
-        _ => format!("A policy refused `{method}` to this caller. Repeating the request will not help"),
+        _ => format!("A policy refused `{method}` to this caller. Nothing was executed. Repeating the request will not help"),
     };
     let mut error = error(DENIED, &with_reason(format!("{text}."), refusal, decision_id));
     error.insert("data".to_owned(), keyed(denial(refusal, decision_id)));
     respond_error(StatusCode::OK, Some(id), error)
 }
 
-/// The client's answer that a server gets whose request a policy holds back.
+/// What the server gets as the answer to a request of its own that a policy holds back: what a client says that does not have the
+/// method, which servers know how to go on from.
 #[must_use]
-pub fn refused_server_request(id: &Id) -> Bytes {
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{METHOD_NOT_FOUND},"message":"Refused by policy"}}}}"#).into()
+pub fn refused_server_request(id: &Id, method: &str, decision_id: &str) -> Bytes {
+    let text = format!("A policy refused `{method}`. The client did not see this request. Reference: {decision_id}.");
+    respond_error(StatusCode::OK, Some(id), error(METHOD_NOT_FOUND, &text)).into_body()
+}
+
+/// Takes the place of an answer to a `tools/call` in which the server asks the client for something that a policy refuses.
+#[must_use]
+pub fn refused_need(id: &Id, era: Era, tool: &str, method: &str, refusal: &Refusal, decision_id: &str) -> Response<Bytes> {
+    let text = format!(
+        "The call of `{tool}` was allowed, but to go on the server asks for `{method}`, which a policy refuses. The tool may have done a \
+         part of its work. Repeating the call will not help."
+    );
+    in_band(id, era, &with_reason(text, refusal, decision_id), denial(refusal, decision_id))
 }
 
 /// Answers a `tools/call` that was allowed and has no usable answer of the server.

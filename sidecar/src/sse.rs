@@ -169,5 +169,62 @@ impl Decoder {
     }
 }
 
+/// Follows a stream that passes unread, so that it is known where one event has ended and the next has not begun.
+#[derive(Debug)]
+pub struct Boundary {
+    line_is_empty: bool,
+    /// Whether the last byte was a CR: a LF that follows belongs to the same line end.
+    after_cr: bool,
+    is_between: bool,
+}
+
+impl Default for Boundary {
+    fn default() -> Self {
+        Self { line_is_empty: true, after_cr: false, is_between: true }
+    }
+}
+
+impl Boundary {
+    /// The longest end of an event: two line ends of two bytes. What is before it does not matter.
+    const LONGEST_END: usize = 4;
+
+    /// Whether no event has begun.
+    #[must_use]
+    pub fn is_between_events(&self) -> bool {
+        self.is_between
+    }
+
+    /// The next piece of the stream has passed.
+    pub fn pass(&mut self, mut piece: &[u8]) {
+        if piece.len() > Self::LONGEST_END {
+            piece = &piece[piece.len() - Self::LONGEST_END..];
+            *self = Self { line_is_empty: false, after_cr: false, is_between: false };
+        }
+        for byte in piece {
+            self.step(*byte);
+        }
+    }
+
+    /// Passes the rest of the event that has begun, and returns how many bytes that is: all of them if it does not end here.
+    pub fn pass_to_end(&mut self, piece: &[u8]) -> usize {
+        let mut passed = 0;
+        while !self.is_between && passed < piece.len() {
+            self.step(piece[passed]);
+            passed += 1;
+        }
+        passed
+    }
+
+    fn step(&mut self, byte: u8) {
+        if std::mem::take(&mut self.after_cr) && byte == b'\n' {
+            return;
+        }
+        let ends_line = matches!(byte, b'\n' | b'\r');
+        self.is_between = ends_line && self.line_is_empty;
+        self.line_is_empty = ends_line;
+        self.after_cr = byte == b'\r';
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,8 @@ pub struct Revision {
     pub policy: PolicyId,
     /// `metadata.generation`, or the beginning of the digest of a file.
     pub revision: String,
+    /// Whether it refuses, or only says what it would do.
+    pub mode: Mode,
     /// Whether a revision of it was ever accepted; if not, it refuses every call.
     pub accepted: bool,
 }
@@ -82,7 +84,8 @@ impl Enforced {
         let parts = snapshot.policies.iter().map(|policy| Part {
             id: PolicyId::new(policy.namespace.as_deref(), &policy.name),
             document: policy.document.as_ref(),
-            mode: policy.mode,
+            // One of which nothing was ever accepted refuses, whatever its mode.
+            mode: if policy.document.is_some() { policy.mode } else { Mode::Enforce },
             server: &policy.server,
             revision: policy.generation.to_string(),
         });
@@ -103,7 +106,9 @@ impl Enforced {
     }
 
     fn compile<'a>(parts: impl Iterator<Item = Part<'a>> + Clone, snapshot: SnapshotId) -> Result<Self, ApplyError> {
-        let exposure = Exposure::new(parts.clone().map(|part| part.server));
+        let some_enforce = parts.clone().any(|part| part.mode.is_enforce());
+        let heeded = parts.clone().filter(|part| part.mode.is_enforce() || !some_enforce);
+        let exposure = Exposure::new(heeded.map(|part| part.server));
         let mut policies = Vec::new();
         let mut revisions = Vec::new();
         let mut warnings = Vec::new();
@@ -117,7 +122,7 @@ impl Enforced {
             };
             warnings.extend(policy.warnings().iter().map(|warning| format!("policy {}: {warning}", part.id)));
             policies.push(policy);
-            revisions.push(Revision { policy: part.id, revision: part.revision, accepted: part.document.is_some() });
+            revisions.push(Revision { policy: part.id, revision: part.revision, mode: part.mode, accepted: part.document.is_some() });
         }
         Ok(Self { policies: Policies::new(policies), exposure, snapshot: Some(snapshot), revisions, warnings })
     }
@@ -231,7 +236,14 @@ mod tests {
     use super::*;
 
     fn policy(name: &str, document: Option<Document>) -> SnapshotPolicy {
-        SnapshotPolicy { namespace: Some("imaging".to_owned()), name: name.to_owned(), generation: 3, mode: Mode::Enforce, server: Server::default(), document }
+        SnapshotPolicy {
+            namespace: Some("imaging".to_owned()),
+            name: name.to_owned(),
+            generation: 3,
+            mode: Mode::Enforce,
+            server: Server::default(),
+            document,
+        }
     }
 
     #[test]
@@ -244,6 +256,36 @@ mod tests {
         let good = Enforced::from_snapshot(&Snapshot::new(vec![policy("good", Some(Document::default()))])).unwrap();
         assert_eq!(good.not_ready(), None);
         assert_eq!(good.revision(&PolicyId::new(Some("imaging"), "good")), Some("3"));
+    }
+
+    fn with(name: &str, mode: Mode, server: Server, document: Option<Document>) -> SnapshotPolicy {
+        SnapshotPolicy { mode, server, ..policy(name, document) }
+    }
+
+    #[test]
+    fn policies_in_audit_mode_are_ready_to_serve() {
+        let audit = Snapshot::new(vec![with("only", Mode::Audit, Server::default(), Some(Document::default()))]);
+        let enforced = Enforced::from_snapshot(&audit).unwrap();
+        assert_eq!(enforced.not_ready(), None);
+        assert_eq!(enforced.revisions[0].mode, Mode::Audit);
+        let never = Snapshot::new(vec![with("never", Mode::Audit, Server::default(), None)]);
+        assert!(Enforced::from_snapshot(&never).unwrap().not_ready().unwrap().contains("imaging/never"));
+    }
+
+    #[test]
+    fn a_policy_in_audit_mode_opens_and_closes_nothing_beside_one_that_enforces() {
+        let server = |port, path: &str| Server { ports: vec![port], passthrough_ports: vec![9090], path: Some(path.to_owned()) };
+        let document = || Some(Document::default());
+        let exposure = |policies| Enforced::from_snapshot(&Snapshot::new(policies)).unwrap().exposure;
+        let alone = exposure(vec![with("real", Mode::Enforce, server(8080, "/real"), document())]);
+        let beside = exposure(vec![
+            with("trial", Mode::Audit, server(8081, "/trial"), document()),
+            with("silent", Mode::Audit, Server::default(), document()),
+            with("real", Mode::Enforce, server(8080, "/real"), document()),
+        ]);
+        assert_eq!(alone, beside);
+        let only = exposure(vec![with("trial", Mode::Audit, server(8081, "/trial"), document())]);
+        assert_eq!(only.endpoint(), Some("/trial"));
     }
 
     #[test]

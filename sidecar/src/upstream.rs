@@ -12,7 +12,8 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{HOST, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, Uri};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -22,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::config::{Limits, UpstreamUrl};
+use crate::headers;
 
 /// How long a connection may be idle and still be used. Common servers close theirs after five seconds; a request that meets
 /// the closing must not be sent again, so ours has to be the shorter time.
@@ -138,6 +140,27 @@ impl Link {
         // It ends when the sender and the answer are gone, or the server closes. What went wrong, the request is told.
         tokio::spawn(connection);
         self.exchange(sender, request).await.map_err(|(error, _)| error)
+    }
+
+    /// Sends `body`, byte for byte, to `path`, with those headers that may go on; nothing of the caller's target but that.
+    pub async fn forward(
+        self: &Arc<Self>,
+        method: Method,
+        path: &str,
+        headers: &HeaderMap,
+        body: Bytes,
+    ) -> Result<Response<Answer>, SendError> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.headers_mut() = headers::to_upstream(headers);
+        if let Destination::Url(url) = &self.destination {
+            // The server knows itself by this name; one that checks `Host` refuses any other.
+            if let Ok(host) = HeaderValue::try_from(&url.authority) {
+                request.headers_mut().insert(HOST, host);
+            }
+        }
+        *request.uri_mut() = Uri::try_from(path).map_err(|_| SendError::Target)?;
+        self.send(request).await.inspect_err(|error| tracing::warn!(server = %self.destination, %error, "the server gave no answer"))
     }
 
     async fn exchange(

@@ -1,21 +1,16 @@
-//! What the whole language does on the wire: rules on arguments, methods, audit mode. Each way to refuse leaves the server untouched.
+//! What the whole language does on the wire to calls: rules on arguments, audit mode. Each way to refuse leaves the server untouched.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
 mod support;
 
-use serde_json::{Value, json};
-use support::{Reply, Server, Sidecar, eventually, ran};
+use http::StatusCode;
+use serde_json::json;
+use support::{Server, Sidecar, manifest};
 
+/// A call whose `arguments` are this very text, and come before the tool's name.
 fn call_with(arguments: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{{"arguments":{arguments},"name":"pay"}}}}"#)
-}
-
-/// A policy file with a mode.
-fn manifest(mode: &str, document: &Value) -> Value {
-    let mut spec = document.clone();
-    spec["mode"] = mode.into();
-    json!({"apiVersion": "mcp-policy.dev/v1alpha1", "kind": "McpPolicy", "metadata": {"name": "p", "namespace": "ns"}, "spec": spec})
 }
 
 #[tokio::test]
@@ -94,11 +89,15 @@ async fn arguments_that_every_rule_lets_pass_arrive_as_they_were_sent() {
 #[tokio::test]
 async fn absent_and_null_arguments_are_empty() {
     let server = Server::with_tools(&[]).await;
-    let sidecar = Sidecar::guarding(&server.url(), &json!({"tools": {"pay": {"require": [{"path": "args.x", "op": "exists", "value": false}]}}}));
-    assert!(sidecar.post_bytes(call_with("null")).await.ran());
-    assert!(sidecar.call("pay").await.ran() || server.requests() == 1);
-    let without = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}"#;
-    assert!(sidecar.post_bytes(without).await.ran());
+    let rule = json!({"require": [{"path": "args.study", "op": "exists", "value": false}], "arguments": {"maxBytes": 2}});
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"tools": {"pay": rule}}));
+    let without = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"pay"}}"#.to_owned();
+    for body in [call_with("null"), call_with("{}"), without] {
+        assert!(sidecar.post_bytes(body.clone()).await.ran(), "{body}");
+        assert_eq!(server.got().last().unwrap().body, body.as_bytes(), "forwarded as sent");
+    }
+    assert_eq!(sidecar.call("pay").await.denial()["code"], "arguments_invalid", "it is the arguments that count");
+    assert_eq!(server.requests(), 3);
 }
 
 #[tokio::test]
@@ -110,7 +109,10 @@ async fn a_policy_in_audit_mode_lets_pass_and_says_what_it_would_have_done() {
     let line = sidecar.audit.at_least(1).await[0].clone();
     assert_eq!(line["code"], "allowed");
     let audited = &line["audited"][0];
-    assert_eq!((&audited["policy"], &audited["code"], &audited["rule"]), (&json!("ns/p"), &json!("require_failed"), &json!("/tools/pay/require/0")));
+    assert_eq!(
+        (&audited["policy"], &audited["code"], &audited["rule"]),
+        (&json!("ns/p"), &json!("require_failed"), &json!("/tools/pay/require/0"))
+    );
     assert_eq!(server.requests(), 1);
     let list = sidecar.post(&json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})).await;
     assert_eq!(list.tools(), ["pay", "gone"], "nothing is hidden");
@@ -124,45 +126,57 @@ async fn a_policy_in_audit_mode_lets_pass_and_says_what_it_would_have_done() {
 }
 
 #[tokio::test]
-async fn a_denied_method_is_answered_and_does_not_reach_the_server() {
+async fn a_call_that_cannot_be_decided_is_logged_by_its_rule_and_not_by_its_values() {
     let server = Server::with_tools(&[]).await;
-    let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow", "methods": {"resources/*": "deny", "vendor/*": "allow"}}));
-    let answer = sidecar.post(&json!({"jsonrpc": "2.0", "id": 7, "method": "resources/read", "params": {"uri": "file:///etc/passwd"}})).await.json();
-    assert_eq!(answer["error"]["data"]["mcp-policy.dev/denial"]["code"], "method_denied", "{answer}");
-    assert_eq!(answer["error"]["data"]["mcp-policy.dev/denial"]["rule"], "/methods/resources~1*");
-    let unknown = sidecar.post(&json!({"jsonrpc": "2.0", "id": 8, "method": "other/thing"})).await.json();
-    assert_eq!(unknown["error"]["code"], -32601, "{unknown}");
+    let rule = json!({"denyIf": [{"conditions": [{"path": "args.items[*].price", "op": "gt", "value": 1000}]}]});
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"tools": {"pay": rule}}));
+    let (secret, huge) = (r#"{"items": [{"price": "secret-value"}]}"#, r#"{"items": [{"price": 1}, {"price": 9007199254740993}]}"#);
+    for (count, arguments) in [secret, huge].into_iter().enumerate() {
+        let denial = sidecar.post_bytes(call_with(arguments)).await.denial();
+        assert_eq!((&denial["code"], &denial["rule"]), (&json!("policy_error"), &json!("/tools/pay/denyIf/0/conditions/0")), "{arguments}");
+        let line = &sidecar.audit.at_least(count + 1).await[count];
+        assert_eq!((&line["code"], &line["rule"]), (&json!("policy_error"), &json!("/tools/pay/denyIf/0/conditions/0")));
+        assert!(!line.to_string().contains("secret-value") && !line.to_string().contains("9007199254740993"), "{line}");
+    }
     assert_eq!(server.requests(), 0);
-    assert!(sidecar.post(&json!({"jsonrpc": "2.0", "id": 9, "method": "prompts/list"})).await.json()["error"].is_null());
-    assert!(sidecar.post(&json!({"jsonrpc": "2.0", "id": 10, "method": "vendor/thing"})).await.json()["error"].is_null(), "allowed by name");
-    assert_eq!(server.requests(), 2);
 }
 
 #[tokio::test]
-async fn what_a_server_may_not_send_is_held_back_and_it_is_told() {
-    let server = Server::start(|got| {
-        let message = got.json();
-        if message["method"] == "tools/call" {
-            let Reply::Whole(answer) = ran(&message) else { unreachable!() };
-            let answer: Value = serde_json::from_slice(answer.body()).unwrap();
-            return Reply::events(&[
-                json!({"jsonrpc": "2.0", "id": "s1", "method": "sampling/createMessage", "params": {}}),
-                json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}}),
-                answer,
-            ]);
-        }
-        Reply::Whole(http::Response::builder().status(202).body(bytes::Bytes::new()).unwrap())
-    })
-    .await;
-    let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow", "methods": {"sampling/*": "deny"}}));
-    let answer = sidecar.call("pay").await;
-    let events = answer.events();
-    assert_eq!(events.len(), 2, "{events:?}");
-    assert_eq!(events[0]["method"], "notifications/progress");
-    assert!(events[1]["result"].is_object());
-    eventually("the server is told", async || server.requests() == 2).await;
-    let told = server.got()[1].json();
-    assert_eq!((&told["id"], told["error"]["code"].as_i64()), (&json!("s1"), Some(-32601)), "{told}");
-    let line = sidecar.audit.at_least(2).await.into_iter().find(|line| line["code"] == "method_denied").unwrap();
-    assert_eq!(line["method"], "sampling/createMessage");
+async fn an_audit_policy_counts_as_if_it_had_spoken_and_changes_no_answer() {
+    let server = Server::with_tools(&[]).await;
+    let trial = json!({"tools": {"read": {"limits": [{"counter": "few", "window": "hour", "max": 1}]}}});
+    let sidecar = Sidecar::guarding(&server.url(), &manifest("audit", &trial));
+    for _ in 0..3 {
+        assert!(sidecar.call("read").await.ran());
+    }
+    let lines = sidecar.audit.at_least(3).await;
+    let audited: Vec<_> = lines.iter().map(|line| (line["code"].clone(), line["audited"][0]["code"].clone())).collect();
+    assert_eq!(
+        audited,
+        [("allowed", "allowed"), ("allowed", "limit_exceeded"), ("allowed", "limit_exceeded")].map(|(a, b)| (json!(a), json!(b)))
+    );
+    let last = &lines[2]["audited"][0];
+    assert_eq!((&last["counter"], &last["rule"], last["revision"].is_string()), (&json!("few"), &json!("/tools/read/limits/few"), true));
+    let metrics = sidecar.metrics().await;
+    assert!(metrics.contains(r#"policy="ns/p",tool="read",decision="refused",code="limit_exceeded",mode="audit"} 2"#), "{metrics}");
+    assert!(metrics.contains(r#"policy="ns/p",tool="read",decision="allowed",code="allowed",mode="audit"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"policy="",tool="read",decision="allowed",code="allowed",mode="enforce"} 3"#), "{metrics}");
+    assert!(!metrics.contains("mcp_policy_limit_refusals_total{"), "nothing was refused: {metrics}");
+    assert_eq!(sidecar.get_admin("/readyz").await.status, StatusCode::OK);
+    assert_eq!(sidecar.get_admin("/snapshot").await.json()["policies"][0]["mode"], "audit");
+    assert_eq!(server.requests(), 3);
+}
+
+#[tokio::test]
+async fn a_limit_for_sessions_says_when_it_counts_callers() {
+    let server = Server::with_tools(&[]).await;
+    let policy =
+        json!({"tools": {"read": {"rateLimit": {"max": 5, "window": "hour"}, "limits": [{"counter": "all", "window": "hour", "max": 5}]}}});
+    let sidecar = Sidecar::guarding(&server.url(), &policy);
+    for _ in 0..2 {
+        assert!(sidecar.call("read").await.ran());
+    }
+    let metrics = sidecar.metrics().await;
+    let counted: Vec<_> = metrics.lines().filter(|line| line.starts_with("mcp_policy_limit_without_session_total{")).collect();
+    assert_eq!(counted, [r#"mcp_policy_limit_without_session_total{policy="policy.json",counter="read_rate"} 2"#]);
 }

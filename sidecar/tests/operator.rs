@@ -206,7 +206,7 @@ async fn a_snapshot_is_in_force_and_acknowledged() {
     assert_eq!(sidecar.get_admin("/readyz").await.status, StatusCode::OK);
     let seen = shown(&sidecar).await;
     assert_eq!(seen["sha256"], first.sha256);
-    assert_eq!(seen["policies"], json!([{"name": "imaging/imaging", "revision": "1", "accepted": true}]));
+    assert_eq!(seen["policies"], json!([{"name": "imaging/imaging", "revision": "1", "mode": "enforce", "accepted": true}]));
 
     stream.send(&WatchMessage::Snapshot(snapshot("write", 2)));
     assert_eq!(operator.reported(2).await.result, ReportResult::Ack);

@@ -43,33 +43,37 @@ because it is down.
 {{ concat (list "kube-system" "kube-node-lease" .Release.Namespace) .Values.excludedNamespaces | uniq | toJson }}
 {{- end }}
 
-{{/* CEL: whether params' selector selects a pod with the labels in the given variable. Takes the variable's name. */}}
+{{/* CEL: whether a selector of params selects the labels in the given variable. Takes {selector, labels}: a field of spec, a variable. */}}
 {{- define "mcp-policy.selects" -}}
-(!has(params.spec.selector.matchLabels) || params.spec.selector.matchLabels.all(k,
-  k in variables.{{ . }} && variables.{{ . }}[k] == params.spec.selector.matchLabels[k])) &&
-(!has(params.spec.selector.matchExpressions) || params.spec.selector.matchExpressions.all(e,
-  e.operator == 'Exists' ? e.key in variables.{{ . }} :
-  e.operator == 'DoesNotExist' ? !(e.key in variables.{{ . }}) :
-  e.operator == 'In' ? e.key in variables.{{ . }} && variables.{{ . }}[e.key] in e.?values.orValue([]) :
-  !(e.key in variables.{{ . }} && variables.{{ . }}[e.key] in e.?values.orValue([]))))
+{{- $selector := printf "params.spec.%s" .selector -}}
+{{- $labels := printf "variables.%s" .labels -}}
+(!has({{ $selector }}.matchLabels) || {{ $selector }}.matchLabels.all(k,
+  k in {{ $labels }} && {{ $labels }}[k] == {{ $selector }}.matchLabels[k])) &&
+(!has({{ $selector }}.matchExpressions) || {{ $selector }}.matchExpressions.all(e,
+  e.operator == 'Exists' ? e.key in {{ $labels }} :
+  e.operator == 'DoesNotExist' ? !(e.key in {{ $labels }}) :
+  e.operator == 'In' ? e.key in {{ $labels }} && {{ $labels }}[e.key] in e.?values.orValue([]) :
+  !(e.key in {{ $labels }} && {{ $labels }}[e.key] in e.?values.orValue([]))))
 {{- end }}
 
 {{/*
-Refuses to install where the custom resource is not defined, or was defined less than 30 seconds ago: until an API server has
-learnt of the kind, an admission policy with that paramKind makes it deny every pod (kubernetes/kubernetes#124237). Without a
+Refuses to install or upgrade where a custom resource is not defined, or was defined less than 30 seconds ago: until an API server
+has learnt of the kind, an admission policy with that paramKind makes it deny every pod (kubernetes/kubernetes#124237). Without a
 cluster (`helm template`, `helm lint`) lookup finds nothing, and there is nothing to break.
 */}}
-{{- define "mcp-policy.requireDefinition" -}}
-{{- if and .Release.IsInstall (lookup "v1" "Namespace" "" "kube-system") }}
-{{- $definition := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" "mcppolicies.mcp-policy.dev" }}
+{{- define "mcp-policy.requireDefinitions" -}}
+{{- if lookup "v1" "Namespace" "" "kube-system" }}
+{{- range $kind, $name := dict "McpPolicy" "mcppolicies" "ClusterMcpPolicy" "clustermcppolicies" }}
+{{- $definition := lookup "apiextensions.k8s.io/v1" "CustomResourceDefinition" "" (printf "%s.mcp-policy.dev" $name) }}
 {{- if not $definition }}
-{{- fail "McpPolicy is not defined in this cluster. Install the chart mcp-policy-crds first." }}
+{{- fail (printf "%s is not defined in this cluster. Install or upgrade the chart mcp-policy-crds first." $kind) }}
 {{- end }}
 {{- $made := toDate "2006-01-02T15:04:05Z" $definition.metadata.creationTimestamp | unixEpoch | int64 }}
 {{- $age := sub (now | unixEpoch | int64) $made }}
 {{/* A negative age is a wrong clock: no reason to refuse. */}}
 {{- if and (ge $age 0) (lt $age 30) }}
-{{- fail (printf "McpPolicy was defined %d s ago, and API servers need up to 30 s to learn of it. Until then the admission policy would deny every pod of the cluster. Try again in %d s." $age (sub 30 $age)) }}
+{{- fail (printf "%s was defined %d s ago, and API servers need up to 30 s to learn of it. Until then the admission policy would deny every pod of the cluster. Try again in %d s." $kind $age (sub 30 $age)) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}

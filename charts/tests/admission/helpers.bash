@@ -1,21 +1,27 @@
 # For the scripts beside it, which source it. Expects: copy, the name of the copied admission policy that they try; group, the API
-# group of the copied definition.
+# group of the copied definitions.
 
 passed=0 failed=0
+# What stands in every denial that is meant.
+denied_by="ValidatingAdmissionPolicy '$copy'"
 
-# Defines the copy of McpPolicy, under other names: somebody who types `kubectl get mcpp` meanwhile must not meet it.
-define_copy() {
-  sed "s/mcp-policy\.dev/$group/g; s/mcppolic/copiedpolic/g; s/^    - mcpp$/    - copied/; s/^    - mcp-policy$/    - copied-policy/" ../../../crds/mcppolicies.yaml |
-    kubectl apply -f - >/dev/null
-  kubectl wait --for=condition=Established "crd/copiedpolicies.$group" --timeout=60s >/dev/null
+# Defines copies of McpPolicy and ClusterMcpPolicy, under other names: somebody who types `kubectl get mcpp` meanwhile must not meet them.
+define_copies() {
+  local file
+  for file in ../../../crds/*.yaml; do
+    echo ---
+    sed "s/mcp-policy\.dev/$group/g; s/mcppolic/copiedpolic/g; s/^    - mcpp$/    - copied/; s/^    - cmcpp$/    - clustercopied/; s/^    - mcp-policy$/    - copied-policy/" "$file"
+  done | kubectl apply -f - >/dev/null
+  kubectl wait --for=condition=Established "crd/copiedpolicies.$group" "crd/clustercopiedpolicies.$group" --timeout=60s >/dev/null
 }
+forget_copies() { kubectl delete crd "copiedpolicies.$group" "clustercopiedpolicies.$group" --ignore-not-found >/dev/null; }
 
 # verdict WANTED NAME PATTERN COMMAND...: runs the command and compares. WANTED is admit or deny; of a denial the message must match.
 verdict() {
   local wanted=$1 name=$2 pattern=$3 output got=admit
   shift 3
   output=$("$@" 2>&1) || got=deny
-  if [[ $got == deny && $output != *"ValidatingAdmissionPolicy '$copy'"* ]]; then got="error: $output"; fi
+  if [[ $got == deny && $output != *"$denied_by"* ]]; then got="error: $output"; fi
   if [[ $got == "$wanted" && ( $got == admit || $output =~ $pattern ) ]]; then
     passed=$((passed + 1))
   else

@@ -91,10 +91,58 @@ fn limit() -> Value {
     }])
 }
 
-/// The operand has no type, so no rule can see it: the operator finds what is wrong with it.
+/// What is missing is found by the admission policy of fields: it comes later, and so the typing error that may be the cause is told
+/// first. The operand has no type, so no rule can see it: the operator finds what is wrong with it. The words are the operator's own.
 fn condition() -> Value {
     json!([
-        { "rule": "has(self.path) != has(self.cel)", "message": "a condition has either `path` or `cel`" },
-        { "rule": "has(self.path) == has(self.op)", "message": "`op` goes with `path`: one of eq, neq, in, not_in, lt, lte, gt, gte, regex, contains and exists" },
+        {
+            "rule": "!has(self.path) || !has(self.cel)",
+            "message": "has both `path` and `cel`; a condition is one of the two, and two conditions ask both",
+        },
+        { "rule": "has(self.path) || !has(self.cel) || !has(self.op)", "message": "means nothing beside `cel`", "fieldPath": ".op" },
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mcp_policy::document::{Condition, Document, Op, Rule};
+    use mcp_policy::{PolicyId, compile};
+
+    /// What the operator says of a policy whose only rule has this condition, without the path.
+    fn operators_words(condition: Condition) -> String {
+        let rule = Rule { require: vec![condition], ..Rule::default() };
+        let document = Document { all_tools: Some(rule), ..Document::default() };
+        let errors = compile(PolicyId::new(None, "p"), &document).expect_err("refused");
+        errors.0[0].message.clone()
+    }
+
+    #[test]
+    fn a_wrong_condition_is_refused_in_the_operators_words() {
+        let (path, cel, op) = (Some("args.x".to_owned()), Some("true".to_owned()), Some(Op::Exists));
+        let contradictory = [Condition { path: path.clone(), cel: cel.clone(), ..Condition::default() }, Condition { cel, op, ..Condition::default() }];
+        let words: Vec<_> = condition().as_array().unwrap().iter().map(|rule| rule["message"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(words, contradictory.map(operators_words));
+        let admission_policy = include_str!("../../../charts/mcp-policy-crds/templates/fields.yaml");
+        for lacking in [Condition::default(), Condition { path, ..Condition::default() }] {
+            let words = operators_words(lacking);
+            assert!(admission_policy.contains(&words), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_fraction_of_a_call_is_refused_in_the_operators_words() {
+        let limit = json!({ "counter": "c", "window": "day", "max": 0.5 });
+        let rule = Rule { limits: vec![serde_json::from_value(limit).unwrap()], ..Rule::default() };
+        let document = Document { all_tools: Some(rule), ..Document::default() };
+        let errors = compile(PolicyId::new(None, "p"), &document).expect_err("refused");
+        assert_eq!(super::limit()[0]["message"], errors.0[0].message);
+    }
+
+    #[test]
+    fn a_call_as_a_method_is_refused_in_the_operators_words() {
+        let document = Document { methods: [("tools/call".to_owned(), mcp_policy::document::MethodAction::Deny)].into(), ..Document::default() };
+        let errors = compile(PolicyId::new(None, "p"), &document).expect_err("refused");
+        assert_eq!(methods()[1]["message"], format!("tools/call: {}", errors.0[0].message));
+    }
 }

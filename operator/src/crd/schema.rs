@@ -52,6 +52,12 @@ fn make_structural(schema: &mut Map<String, Value>) {
         // A line break of the source is none in the text; an empty line is one.
         *description = description.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
     }
+    if let Some(inner) = optional(schema) {
+        schema.remove("anyOf");
+        for (keyword, value) in inner {
+            schema.entry(keyword).or_insert(value);
+        }
+    }
     if let Some(variants) = schema.get("oneOf").and_then(Value::as_array).and_then(|variants| constants(variants)) {
         schema.remove("oneOf");
         schema.insert("type".to_owned(), json!("string"));
@@ -65,6 +71,12 @@ fn make_structural(schema: &mut Map<String, Value>) {
             make_structural(inner);
         }
     }
+}
+
+/// What an optional enum is where it is there: schemars writes it as one of that and null.
+fn optional(schema: &Map<String, Value>) -> Option<Map<String, Value>> {
+    let [Value::Object(inner), Value::Object(null)] = schema.get("anyOf")?.as_array()?.as_slice() else { return None };
+    (null.get("enum") == Some(&json!([null]))).then(|| inner.clone())
 }
 
 /// The values of an enum whose variants have descriptions of their own, in order.

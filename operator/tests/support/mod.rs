@@ -55,12 +55,18 @@ pub fn failure(status: StatusCode, reason: &str) -> (StatusCode, Value) {
 }
 
 /// A policy as the API server stores it.
-pub fn policy(namespace: &str, name: &str, generation: i64, spec: Value) -> mcp_policy_operator::crd::McpPolicy {
+pub fn policy(namespace: &str, name: &str, generation: i64, spec: Value) -> mcp_policy_operator::crd::StoredPolicy {
     serde_json::from_value(json!({
         "metadata": { "namespace": namespace, "name": name, "uid": format!("uid-of-{name}"), "generation": generation },
         "spec": spec,
     }))
     .unwrap()
+}
+
+/// A cluster policy as the API server stores it.
+pub fn cluster_policy(name: &str, generation: i64, spec: Value) -> mcp_policy_operator::crd::StoredPolicy {
+    let metadata = json!({ "name": name, "uid": format!("uid-of-{name}"), "generation": generation });
+    serde_json::from_value(json!({ "metadata": metadata, "spec": spec })).unwrap()
 }
 
 /// A pod as the operator keeps it, with the label `app: web`.

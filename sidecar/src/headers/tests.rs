@@ -400,3 +400,34 @@ fn the_carrier_is_told_by_the_content_type() {
         is_encoded(&headers(&["content-encoding: gzip"])) && is_encoded(&headers(&["content-encoding: identity", "content-encoding: br"]))
     );
 }
+
+#[test]
+fn a_message_of_our_own_has_the_clients_session_and_nothing_of_its_request() {
+    let headers = of_own_message(&headers(&[
+        "authorization: Bearer x",
+        "mcp-session-id: s",
+        "mcp-protocol-version: 2025-11-25",
+        "mcp-method: tools/call",
+        "mcp-name: pay",
+        "mcp-param-region: eu",
+        "x-api-key: k",
+        "last-event-id: 7",
+        "content-type: text/event-stream",
+        "content-digest: sha-256=:x:",
+        "content-length: 3",
+        "accept: text/event-stream",
+    ]));
+    let mut kept: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+    kept.sort_unstable();
+    assert_eq!(
+        kept,
+        [
+            ("accept", "application/json, text/event-stream"),
+            ("authorization", "Bearer x"),
+            ("content-type", "application/json"),
+            ("mcp-protocol-version", "2025-11-25"),
+            ("mcp-session-id", "s"),
+            ("x-api-key", "k"),
+        ]
+    );
+}

@@ -91,6 +91,10 @@ fn the_text_says_whether_a_retry_can_help() {
         (limit(Some(1)), "Try again in 1 second,"),
         (limit(Some(60)), "Try again in 60 seconds,"),
         (limit(None), "Repeating the call will not help."),
+        (refusal(Code::ArgumentsInvalid), "a call with other arguments may pass."),
+        (refusal(Code::RequireFailed), "a call with other arguments may pass."),
+        (refusal(Code::DenyIf), "a call with other arguments may pass."),
+        (refusal(Code::PolicyError), "Repeating the same call will not help."),
     ] {
         let text = denied(&refusal);
         assert!(text.contains(says) && text.contains("polic") && text.contains("Nothing was executed."), "{text}");
@@ -124,6 +128,29 @@ fn a_refused_method_is_an_error_with_the_same_denial() {
         body["error"]["data"],
         json!({ DENIAL_KEY: { "code": "no_policy", "policy": null, "rule": null, "retryAfterSeconds": null, "approval": null, "decisionId": "01JD" } })
     );
+}
+
+#[test]
+fn a_method_that_a_policy_denies_is_told_as_that() {
+    let (status, body) = read(&denied_method(&id("7"), "resources/read", &refusal(Code::MethodDenied), "01JD"));
+    assert_eq!((status, &body["error"]["data"][DENIAL_KEY]["code"]), (200, &"method_denied".into()));
+    let text = body["error"]["message"].as_str().unwrap();
+    assert!(text.starts_with("A policy refused `resources/read`") && text.contains("Nothing was executed"), "{text}");
+}
+
+#[test]
+fn a_server_learns_that_its_request_was_refused() {
+    let body: Value = serde_json::from_slice(&refused_server_request(&id(r#""s\u0031""#), "roots/list", "01JD")).unwrap();
+    assert_eq!((&body["id"], &body["error"]["code"]), (&"s1".into(), &(-32601).into()));
+    assert!(body["error"]["message"].as_str().unwrap().contains("`roots/list`"), "{body}");
+}
+
+#[test]
+fn a_call_that_cannot_go_on_is_not_said_to_have_done_nothing() {
+    let response = refused_need(&id("7"), Era::Modern, "x", "sampling/createMessage", &refusal(Code::MethodDenied), "01JD");
+    let text = text(&response);
+    assert!(text.contains("may have done") && !text.contains("Nothing was executed"), "{text}");
+    assert_eq!(read(&response).1["result"]["_meta"][DENIAL_KEY]["code"], "method_denied");
 }
 
 #[test]

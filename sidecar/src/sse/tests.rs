@@ -204,4 +204,21 @@ proptest! {
             let _ = (frame.data(), frame.with_data(b"x"));
         }
     }
+
+    #[test]
+    fn a_stream_that_passed_unread_can_be_read_from_the_next_event_on(stream in ordinary_stream(), cut in any::<prop::sample::Index>(), size in 1_usize..9) {
+        let cut = cut.index(stream.len() + 1);
+        let mut boundary = Boundary::default();
+        for piece in stream[..cut].chunks(size) {
+            boundary.pass(piece);
+        }
+        let begun = cut + boundary.pass_to_end(&stream[cut..]);
+        let rest = if boundary.is_between_events() { plainly(&stream[begun..]) } else { vec![] };
+        // Nothing is lost, nothing is read twice, and only the event that had begun is not read.
+        let all = plainly(&stream);
+        prop_assert!(all.ends_with(&rest));
+        let before = plainly(&stream[..begun]);
+        prop_assert_eq!(before.len() + rest.len(), all.len());
+        prop_assert!(before.len() <= plainly(&stream[..cut]).len() + 1);
+    }
 }

@@ -439,3 +439,11 @@ impl Answered {
 pub fn names(answer: &Value) -> Vec<String> {
     answer["result"]["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap().to_owned()).collect()
 }
+
+/// A policy file of a policy in this mode: `ns/p`.
+pub fn manifest(mode: &str, document: &Value) -> Value {
+    let mut spec = document.clone();
+    spec["mode"] = mode.into();
+    spec["selector"] = json!({});
+    json!({"apiVersion": "mcp-policy.dev/v1alpha1", "kind": "McpPolicy", "metadata": {"name": "p", "namespace": "ns"}, "spec": spec})
+}
