@@ -1,7 +1,7 @@
 //! Which files are meant, and what they hold.
 
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::Context as _;
@@ -33,9 +33,7 @@ impl Source {
     /// One file.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
-        // GitHub knows files by the way from the repository's top, without a dot in front.
-        let name = path.strip_prefix(".").unwrap_or(path).display().to_string();
-        Ok(Self { name, path: Some(path.to_owned()), text, is_named: true })
+        Ok(Self { name: tidy(path).display().to_string(), path: Some(path.to_owned()), text, is_named: true })
     }
 
     /// Reads what it holds: policies, unless a document has the key `cases` at its top.
@@ -107,6 +105,35 @@ fn entries(folder: &Path) -> anyhow::Result<Vec<(PathBuf, fs::FileType)>> {
     Ok(entries)
 }
 
+/// A path without detours, for people: one file has one name, which is the one that GitHub knows it by.
+fn tidy(path: &Path) -> PathBuf {
+    let mut tidy = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(tidy.components().next_back(), Some(Component::Normal(_))) => {
+                tidy.pop();
+            }
+            part => tidy.push(part),
+        }
+    }
+    tidy
+}
+
 fn is_document(path: &Path) -> bool {
     path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_no_detours() {
+        let cases =
+            [("./a", "a"), ("a/./b", "a/b"), ("a/../b", "b"), ("../a", "../a"), ("../../a/../b", "../../b"), ("/a/../b", "/b"), ("a", "a")];
+        for (path, expected) in cases {
+            assert_eq!(tidy(Path::new(path)), Path::new(expected), "{path}");
+        }
+    }
 }

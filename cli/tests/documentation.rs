@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mcp_policy::{compile, read};
+use mcp_policy::read;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -43,8 +43,8 @@ fn documents() -> Vec<(PathBuf, String)> {
 fn accept(name: &str, text: &str) {
     let manifests = read::file(name, text).unwrap_or_else(|errors| panic_with(name, errors.first().map(ToString::to_string)));
     for manifest in manifests {
-        if let Err(errors) = compile(manifest.id, &manifest.document) {
-            panic_with(name, Some(errors.to_string()))
+        if let Err(errors) = manifest.compile() {
+            panic_with(name, errors.first().map(ToString::to_string))
         }
     }
 }

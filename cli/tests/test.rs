@@ -182,9 +182,10 @@ fn policies_are_those_that_the_file_names_else_those_beside_it() {
         ("more/both.yaml", both),
         ("more/values.yaml", "apiVersion: v1\nkind: ConfigMap\n"),
     ]);
-    let (code, out, errors) = told(&run(folder.path(), &["test", "."]));
+    let (code, out, errors) = told(&run(folder.path(), &["test", ".", "--coverage"]));
     assert_eq!((code, errors.as_str()), (Some(0), ""), "{out}");
     assert!(out.ends_with("2 passed; 0 failed\n"), "{out}");
+    assert_eq!(out.matches("coverage of imaging/calls (policy.yaml): ").count(), 1, "one file has one name: {out}");
 }
 
 #[test]

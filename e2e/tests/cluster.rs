@@ -24,7 +24,8 @@ fn a_cluster_policy_governs_the_namespaces_that_it_selects_and_their_own_policie
     tight.label(&format!("team={team}"));
     let document = "default: allow, tools: {delete_image_set: {action: deny, reason: the platform forbids it}}";
     let guard = ClusterPolicy::new(&team, &of_team(&team, document));
-    tight.policy("own", &format!("{SELECTOR}, default: allow, tools: {{delete_image_set: {{}}, list_dicom_export_jobs: {{action: deny}}}}"));
+    tight
+        .policy("own", &format!("{SELECTOR}, default: allow, tools: {{delete_image_set: {{}}, list_dicom_export_jobs: {{action: deny}}}}"));
     let (plain_pod, tight_pod, other_pod) = (plain.imaging(), tight.imaging(), other.imaging());
     guard.until_programmed(2);
     tight.until_programmed("own");
@@ -126,7 +127,8 @@ fn namespaces_that_the_cluster_needs_are_selected_in_vain_and_the_status_says_so
     for namespace in ["kube-system", SYSTEM] {
         let mut create = command("kubectl");
         create.args(["-n", namespace, "create", "--dry-run=server", "-o", "json", "-f", "-"]);
-        let created = run(&mut create, Some(bare("new", "app: healthimaging-mcp", "sleep 1").as_bytes())).unwrap_or_else(|why| panic!("{why}"));
+        let created =
+            run(&mut create, Some(bare("new", "app: healthimaging-mcp", "sleep 1").as_bytes())).unwrap_or_else(|why| panic!("{why}"));
         assert!(!created.contains("mcp-policy-sidecar"), "a pod of {namespace} was injected: {created}");
     }
 }

@@ -74,7 +74,10 @@ fn while_the_operator_is_down_selected_pods_are_denied_others_admitted_and_runni
 
     let team = sandbox.namespace().to_owned();
     let guarded = Sandbox::labelled("operator-down-cluster", &format!("team: {team}"));
-    let guard = ClusterPolicy::new(&team, &format!("namespaceSelector: {{matchLabels: {{team: {team}}}}}, selector: {{matchLabels: {{app: guarded}}}}"));
+    let guard = ClusterPolicy::new(
+        &team,
+        &format!("namespaceSelector: {{matchLabels: {{team: {team}}}}}, selector: {{matchLabels: {{app: guarded}}}}"),
+    );
     guard.until_condition("Accepted", "True");
 
     let down = Down::now();
@@ -144,7 +147,8 @@ fn uninstalling_leaves_no_webhook_and_no_admission_policy_behind_and_keeps_the_p
     sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, default: deny");
     sandbox.until_condition("imaging", "Accepted", "True");
     let team = sandbox.namespace().to_owned();
-    let guard = ClusterPolicy::new(&team, &format!("namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {team}}}}}, selector: {{}}"));
+    let guard =
+        ClusterPolicy::new(&team, &format!("namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {team}}}}}, selector: {{}}"));
     guard.until_condition("Accepted", "True");
     let ours = || {
         let kinds = "mutatingwebhookconfigurations,validatingwebhookconfigurations,validatingadmissionpolicies,validatingadmissionpolicybindings,clusterroles,clusterrolebindings";

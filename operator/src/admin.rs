@@ -119,7 +119,13 @@ mod tests {
         assert_eq!(ask(health.clone(), "/livez").await.0, StatusCode::OK);
         let (status, text) = ask(health, "/readyz").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
-        for lack in [" mcppolicies.mcp-policy.dev installed?", "clustermcppolicies.mcp-policy.dev installed?", "namespaces are", "pods are", "no certificate"] {
+        for lack in [
+            " mcppolicies.mcp-policy.dev installed?",
+            "clustermcppolicies.mcp-policy.dev installed?",
+            "namespaces are",
+            "pods are",
+            "no certificate",
+        ] {
             assert!(text.contains(lack), "{text}");
         }
     }
@@ -128,7 +134,9 @@ mod tests {
     async fn a_whole_replica_is_ready_until_it_drains() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let health = health();
-        Part::ALL.into_iter().for_each(|part| health.world.mark_read(part));
+        for part in Part::ALL {
+            health.world.mark_read(part);
+        }
         health.hub.publish(std::iter::empty(), None);
         health.served.set(crate::certs::Certificates::issue("h", 0).unwrap().leaf()).unwrap();
         assert_eq!(ask(health.clone(), "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));

@@ -173,8 +173,7 @@ mod tests {
     #[test]
     fn whatever_spec_and_status_say_the_object_decodes() {
         for odd in [json!(null), json!(7), json!({"tools": [1]}), json!({"conditions": "none", "lastAccepted": 3})] {
-            let object =
-                json!({ "apiVersion": "mcp-policy.dev/v1alpha1", "kind": "McpPolicy", "metadata": {"name": "p"}, "spec": odd, "status": odd });
+            let object = json!({ "apiVersion": "mcp-policy.dev/v1alpha1", "kind": "McpPolicy", "metadata": {"name": "p"}, "spec": odd, "status": odd });
             let policy: StoredPolicy = serde_json::from_value(object).unwrap();
             assert_eq!(policy.spec, odd);
             assert_eq!(policy.status.unwrap_or_default(), PolicyStatus::default());

@@ -166,7 +166,11 @@ mod tests {
     #[test]
     fn a_pod_gets_the_policies_of_the_cluster_and_of_its_namespace() {
         let web = json!({ "matchLabels": { "app": "web" } });
-        let policies = policies(&[policy("a", "own", &json!({})), cluster_policy("guard", &team_one(), &web), cluster_policy("wide", &json!({}), &web)]);
+        let policies = policies(&[
+            policy("a", "own", &json!({})),
+            cluster_policy("guard", &team_one(), &web),
+            cluster_policy("wide", &json!({}), &web),
+        ]);
         let mut snapshots = Snapshots::new(&policies);
         let mut of = |namespace: &str, app: &str| names(&snapshots.of(namespace, &labels(&[("app", app)])));
         assert_eq!(of("a", "web"), ["/guard", "/wide", "a/own"]);

@@ -87,7 +87,8 @@ fn accepted(policy: &Judged, coverage: &Coverage) -> State {
                 sentences.push(no_pods(policy, coverage));
             }
             if !coverage.left_out.is_empty() {
-                sentences.push(format!("Selected in vain, since they are never governed: the namespaces {}.", coverage.left_out.join(", ")));
+                sentences
+                    .push(format!("Selected in vain, since they are never governed: the namespaces {}.", coverage.left_out.join(", ")));
             }
             sentences.extend(warnings.iter().map(|warning| format!("Warning: {warning}.")));
             State { type_: ACCEPTED, holds: true, reason: "Accepted", message: sentences.join(" ") }
@@ -256,7 +257,10 @@ mod tests {
         let audit = judged(1, spec, None);
         let accepted = status(&audit, &counts(1, 1, 1), None, at(0));
         assert_eq!(accepted.mode, Some(Mode::Audit));
-        assert_eq!(told(&accepted, ACCEPTED).2, "Accepted. In audit mode: calls are decided and recorded, and this policy refuses and hides none.");
+        assert_eq!(
+            told(&accepted, ACCEPTED).2,
+            "Accepted. In audit mode: calls are decided and recorded, and this policy refuses and hides none."
+        );
         assert_eq!(told(&accepted, PROGRAMMED).2, "The selected pod enforces generation 1 in audit mode.");
 
         let bad = judged(2, json!({ "selector": {}, "tols": {} }), Some(&audit));

@@ -46,7 +46,8 @@ fn cluster(asked: &support::Asked) -> (StatusCode, Value) {
     if asked.uri.contains("watch=true") {
         return support::failure(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable");
     }
-    let meta = |namespace: &str, name: &str| json!({ "namespace": namespace, "name": name, "uid": format!("uid-of-{name}"), "generation": 1 });
+    let meta =
+        |namespace: &str, name: &str| json!({ "namespace": namespace, "name": name, "uid": format!("uid-of-{name}"), "generation": 1 });
     let cluster_meta = |name: &str| json!({ "name": name, "uid": format!("uid-of-{name}"), "generation": 1, "labels": { "team": "one" } });
     let items = if asked.uri.contains("/clustermcppolicies?") {
         json!([
@@ -98,7 +99,9 @@ async fn one_odd_object_stops_nothing() {
 
 /// An API server that does not know a resource.
 fn without(plural: &'static str) -> impl Fn(&support::Asked) -> (StatusCode, Value) + Clone + Send + Sync {
-    move |asked| if asked.uri.contains(&format!("/{plural}?")) { support::failure(StatusCode::NOT_FOUND, "NotFound") } else { cluster(asked) }
+    move |asked| {
+        if asked.uri.contains(&format!("/{plural}?")) { support::failure(StatusCode::NOT_FOUND, "NotFound") } else { cluster(asked) }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use kube::runtime::events::{Recorder, Reporter};
-use mcp_policy::{PolicyId, Snapshot};
 use mcp_policy::snapshot::{Report, ReportResult};
+use mcp_policy::{PolicyId, Snapshot};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::sleep;
@@ -45,7 +45,9 @@ fn lead(pods: Vec<Pod>, answer: fn(&support::Asked) -> (StatusCode, Value)) -> C
     };
     case.world.policies_mut().apply(&support::policy("imaging", "web", 1, limited()));
     case.world.pods_mut().extend(pods.into_iter().map(|pod| ((pod.namespace.clone(), pod.name.clone()), pod)));
-    Part::ALL.into_iter().for_each(|part| case.world.mark_read(part));
+    for part in Part::ALL {
+        case.world.mark_read(part);
+    }
     case.publish();
     let leader = Leader {
         client: client.clone(),
@@ -181,7 +183,10 @@ async fn a_cluster_policy_gets_status_and_events_as_any_other() {
     let written = case.written("/apis/mcp-policy.dev/v1alpha1/clustermcppolicies/guard/status?").pop().unwrap();
     assert_eq!((&written["kind"], &written["metadata"]["uid"]), (&json!("ClusterMcpPolicy"), &json!("uid-of-guard")));
     let status = &written["status"];
-    assert_eq!([&status["mode"], &status["selected"], &status["injected"], &status["enforcing"]], [&json!("audit"), &json!(2), &json!(1), &json!(1)]);
+    assert_eq!(
+        [&status["mode"], &status["selected"], &status["injected"], &status["enforcing"]],
+        [&json!("audit"), &json!(2), &json!(1), &json!(1)]
+    );
     assert_eq!(condition(&written, "LimitsPerPod")["status"], "True");
     let note = |events: &[Value]| events.iter().map(|event| event["note"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     let uncovered = note(&case.written("/namespaces/elsewhere/events?"));

@@ -28,7 +28,9 @@ fn webhook(is_complete: bool) -> Arc<Webhook> {
         policies.apply(&support::cluster_policy("guard", 1, spec));
     }
     if is_complete {
-        Part::ALL.into_iter().for_each(|part| world.mark_read(part));
+        for part in Part::ALL {
+            world.mark_read(part);
+        }
     }
     let quantity = || "1".to_owned();
     let resources = Resources { cpu_request: quantity(), cpu_limit: quantity(), memory_request: quantity(), memory_limit: quantity() };

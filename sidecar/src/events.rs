@@ -117,13 +117,6 @@ impl Events {
             self.ended = true;
         }
     }
-
-    /// The server has sent all.
-    fn answered(&mut self) {
-        if let Some(call) = self.call.take() {
-            call.ended();
-        }
-    }
 }
 
 impl Body for Events {
@@ -153,14 +146,12 @@ impl Body for Events {
                     // Trailers are not part of the answer (rule 12).
                     let Ok(data) = frame.into_data() else { continue };
                     self.take(data);
-                    // Settled before the caller has the last byte: whoever has the answer finds it counted.
-                    if self.answer.is_end_stream() {
-                        self.answered();
-                    }
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => {
-                    self.answered();
+                    if let Some(call) = self.call.take() {
+                        call.ended();
+                    }
                     self.ended = true;
                 }
             }

@@ -261,6 +261,33 @@ async fn the_session_that_an_answer_opens_is_the_one_in_which_the_server_is_told
     assert_eq!(told(&server, 1).await[0].0.headers["mcp-session-id"], "new");
 }
 
+/// A request of the modern revision that names something.
+fn modern(method: &str, name: &str) -> Request<Full<Bytes>> {
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+    let mut request = mcp(json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": name, "_meta": meta}}).to_string());
+    for (header, value) in [("mcp-protocol-version", "2026-07-28"), ("mcp-method", method), ("mcp-name", name)] {
+        request.headers_mut().insert(header, value.parse().unwrap());
+    }
+    request
+}
+
+#[tokio::test]
+async fn a_modern_server_may_send_no_requests_and_is_told_nothing() {
+    let (sender, reply) = Reply::stream();
+    let reply = Mutex::new(Some(reply));
+    let server = answering(move |_| reply.lock().unwrap().take().unwrap()).await;
+    let sidecar = Sidecar::guarding(&server.url(), &no_sampling());
+    let mut client = Client::connect(sidecar.proxy).await;
+    let mut stream = client.open(modern("tools/call", "read")).await;
+    let answer = format!("data: {}\n\n", json!({"jsonrpc": "2.0", "id": 1, "result": {}}));
+    sender.send(format!("data: {}\n\n", asks("s")).into()).await.unwrap();
+    sender.send(answer.clone().into()).await.unwrap();
+    // What was held back is settled before more is read.
+    assert_eq!(next_bytes(&mut stream).await.unwrap(), answer);
+    assert_eq!(server.requests(), 1);
+    assert_eq!(sidecar.audit.at_least(1).await[0]["code"], "method_denied");
+}
+
 #[tokio::test]
 async fn an_answer_that_asks_for_what_is_denied_is_replaced() {
     let server = answering(|got| {
@@ -270,23 +297,14 @@ async fn an_answer_that_asks_for_what_is_denied_is_replaced() {
     })
     .await;
     let sidecar = Sidecar::guarding(&server.url(), &no_sampling());
-    let modern = |method: &str, name: &str, params: Value| {
-        let mut message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
-        message["params"]["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
-        let mut request = mcp(message.to_string());
-        for (header, value) in [("mcp-protocol-version", "2026-07-28"), ("mcp-method", method), ("mcp-name", name)] {
-            request.headers_mut().insert(header, value.parse().unwrap());
-        }
-        request
-    };
-    let called = sidecar.send(modern("tools/call", "read", json!({"name": "read", "arguments": {}}))).await;
+    let called = sidecar.send(modern("tools/call", "read")).await;
     let told = called.denial();
     assert_eq!((&told["code"], &told["rule"]), (&json!("method_denied"), &json!("/methods/sampling~1*")));
     assert_eq!(called.json()["result"]["resultType"], "complete");
     assert!(!called.text().contains("Nothing was executed"), "{}", called.text());
-    let prompted = sidecar.send(modern("prompts/get", "greet", json!({"name": "greet"}))).await;
+    let prompted = sidecar.send(modern("prompts/get", "greet")).await;
     assert_eq!(denial(&prompted)["code"], "method_denied");
-    assert_eq!(server.requests(), 2, "a modern server takes no answers");
+    assert_eq!(server.requests(), 2);
     let held: Vec<_> = sidecar.audit.at_least(3).await.into_iter().filter(|line| line["fromServer"] == true).collect();
     assert_eq!(held[0]["decisionId"], told["decisionId"], "the agent can quote the line");
 }
@@ -300,6 +318,8 @@ async fn an_event_that_could_be_read_as_a_request_does_not_pass_and_a_plain_answ
         (asks("s").to_string().replacen("\"method\"", "\"Method\"", 1), false),
         (asks("s").to_string().replacen("\"method\"", "\"method\":\"ping\",\"method\"", 1), false),
         (format!("[{}]", asks("s")), false),
+        (json!({"jsonrpc": "2.0", "id": 1, "result": {"inputrequests": {"s": {"method": ASKS}}}}).to_string(), false),
+        (json!({"jsonrpc": "2.0", "id": 1, "result": {"inputRequests": {"s": {"Method": ASKS}}}}).to_string(), false),
         (format!("{}{}", ran_value(&got_of(1)), asks("s")), false),
     ] {
         let event = format!("event: message\ndata: {data}\n\n");
@@ -364,6 +384,28 @@ async fn what_an_audit_policy_would_hold_back_passes_and_is_written_down() {
     assert_eq!((&line["code"], &line["method"]), (&json!("allowed"), &json!(ASKS)));
     assert_eq!(line["audited"][0]["code"], "method_denied");
     assert_eq!(server.requests(), 1, "nobody is told anything");
+}
+
+#[tokio::test]
+async fn answers_are_read_only_while_a_server_may_send_what_is_denied() {
+    let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}});
+    for (methods, reads) in [
+        (json!({"notifications/*": "deny"}), true),
+        (json!({"notifications/progress": "deny"}), true),
+        (json!({"*": "deny", "initialize": "allow"}), true),
+        (json!({"resources/*": "deny", "prompts/get": "deny", "sampling/*": "allow"}), false),
+        (json!({}), false),
+    ] {
+        let (events, text) = (Mutex::new(Some(progress.clone())), "not JSON at all");
+        let server = answering(move |got| match events.lock().unwrap().take() {
+            Some(progress) => Reply::events(&[progress, ran_value(got)]),
+            None => Reply::Whole(Response::builder().header("content-type", "text/plain").body(text.into()).unwrap()),
+        })
+        .await;
+        let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow", "methods": methods}));
+        assert_eq!(sidecar.call("read").await.events().len(), if reads { 1 } else { 2 }, "{methods}");
+        assert_eq!(sidecar.call("read").await.text() == text, !reads, "{methods}");
+    }
 }
 
 #[tokio::test]

@@ -75,7 +75,9 @@ fn enforced(pod: &Value, namespace: &str, namespace_labels: &Labels, policies: &
     let pod_labels = labels(pod);
     let mut notes = Vec::new();
     let mut each = Vec::new();
-    for judged in policies.iter().map(Judged::new).filter(|judged| judged.governs(namespace_labels, &pod_labels)) {
+    let mut governing: Vec<_> = policies.iter().map(Judged::new).filter(|judged| judged.governs(namespace_labels, &pod_labels)).collect();
+    governing.sort_by(|a, b| a.id.cmp(&b.id));
+    for judged in governing {
         let Judged { id, generation, observed, in_force, account, .. } = judged;
         notes.push(account);
         if observed != generation {

@@ -120,7 +120,8 @@ mod tests {
     #[test]
     fn a_wrong_condition_is_refused_in_the_operators_words() {
         let (path, cel, op) = (Some("args.x".to_owned()), Some("true".to_owned()), Some(Op::Exists));
-        let contradictory = [Condition { path: path.clone(), cel: cel.clone(), ..Condition::default() }, Condition { cel, op, ..Condition::default() }];
+        let contradictory =
+            [Condition { path: path.clone(), cel: cel.clone(), ..Condition::default() }, Condition { cel, op, ..Condition::default() }];
         let words: Vec<_> = condition().as_array().unwrap().iter().map(|rule| rule["message"].as_str().unwrap().to_owned()).collect();
         assert_eq!(words, contradictory.map(operators_words));
         let admission_policy = include_str!("../../../charts/mcp-policy-crds/templates/fields.yaml");
@@ -141,7 +142,8 @@ mod tests {
 
     #[test]
     fn a_call_as_a_method_is_refused_in_the_operators_words() {
-        let document = Document { methods: [("tools/call".to_owned(), mcp_policy::document::MethodAction::Deny)].into(), ..Document::default() };
+        let document =
+            Document { methods: [("tools/call".to_owned(), mcp_policy::document::MethodAction::Deny)].into(), ..Document::default() };
         let errors = compile(PolicyId::new(None, "p"), &document).expect_err("refused");
         assert_eq!(methods()[1]["message"], format!("tools/call: {}", errors.0[0].message));
     }

@@ -199,7 +199,9 @@ fn the_rules_are_where_they_belong() {
 
 #[test]
 fn the_definitions_have_the_form_of_one() {
-    for (kind, scope, required) in [(Kind::Namespaced, "Namespaced", vec!["selector"]), (Kind::Cluster, "Cluster", vec!["namespaceSelector", "selector"])] {
+    for (kind, scope, required) in
+        [(Kind::Namespaced, "Namespaced", vec!["selector"]), (Kind::Cluster, "Cluster", vec!["namespaceSelector", "selector"])]
+    {
         let definition: CustomResourceDefinition = serde_json::from_value(definition(kind)).unwrap();
         assert_eq!(definition.spec.scope, scope);
         let version = definition.spec.versions.into_iter().next().unwrap();
