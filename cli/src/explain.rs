@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
+use mcp_policy::json::Fault;
+use mcp_policy::value::Value as Exact;
 use mcp_policy::{Call, Caller, Counters, Decision, Policy, ServerName, Step};
 use serde_json::{Map, Value, json};
 
@@ -82,6 +84,8 @@ struct Asked {
 
 /// What came of it.
 struct Explanation {
+    /// In words. Numbers stand here as they were given.
+    asked: String,
     question: Value,
     steps: Vec<Step>,
     decision: Map<String, Value>,
@@ -154,13 +158,20 @@ fn of_call(asked: &Asked, tool: &str, options: &Options) -> anyhow::Result<Expla
         "session": options.session,
         "times": options.times,
     });
-    Ok(Explanation { question, steps, decision: outcome::decision(&outcome), advice })
+    let shown = if arguments.is_empty() { "{}" } else { &arguments };
+    Ok(Explanation { asked: format!("call {tool} {shown} by {caller}"), question, steps, decision: outcome::decision(&outcome), advice })
 }
 
 fn of_method(loaded: &Loaded, method: &str) -> Explanation {
     let outcome = loaded.policies.decide_method(method);
     let advice = advice::of_method(loaded, method, &outcome);
-    Explanation { question: json!({"method": method}), steps: Vec::new(), decision: outcome::method(&outcome), advice }
+    Explanation {
+        asked: format!("method {method}"),
+        question: json!({"method": method}),
+        steps: Vec::new(),
+        decision: outcome::method(&outcome),
+        advice,
+    }
 }
 
 /// The text of the arguments, read as strictly as the sidecar reads messages.
@@ -179,16 +190,31 @@ fn arguments(given: Option<&str>) -> anyhow::Result<String> {
     };
     let text = text.trim();
     let refused = "the sidecar refuses such a call as malformed, before any rule";
-    match mcp_policy::value::Value::parse(text) {
-        Ok(mcp_policy::value::Value::Object(_) | mcp_policy::value::Value::Null) => Ok(text.to_owned()),
+    match Exact::parse(text) {
+        Ok(Exact::Object(_) | Exact::Null) => Ok(text.to_owned()),
         Ok(other) => bail!("the arguments must be an object, but are {}; {refused}", other.describe()),
-        Err(fault) => Err(anyhow!("the arguments are not one JSON text ({fault:?}); {refused}")),
+        Err(fault) => bail!("the arguments {}; {refused}", told(fault)),
+    }
+}
+
+/// Why a text is not one unambiguous JSON text.
+fn told(fault: Fault) -> &'static str {
+    match fault {
+        Fault::NotUtf8 => "are not UTF-8",
+        Fault::Bom => "begin with a byte order mark",
+        Fault::Syntax => "are not JSON",
+        Fault::TrailingBytes => "have more behind the JSON text",
+        Fault::TooLong => "are too long",
+        Fault::TooDeep => "are too deeply nested",
+        Fault::DuplicateKey => "have a key twice in one object",
+        Fault::LoneSurrogate => "have an escaped surrogate without its other half",
+        Fault::Number => "have a number with too many digits or too large an exponent",
     }
 }
 
 fn print_text(asked: &Asked, explanation: &Explanation) {
     let style = Style::of(&io::stdout());
-    let Explanation { question, steps, decision, advice } = explanation;
+    let Explanation { steps, decision, advice, .. } = explanation;
     for policy in &asked.loaded.each {
         let file = asked.loaded.file(policy.id()).map_or_else(String::new, |file| format!(" in {file}"));
         println!("policy {}{file}{}", policy.id(), audit_mark(policy));
@@ -196,10 +222,7 @@ fn print_text(asked: &Asked, explanation: &Explanation) {
     for note in &asked.notes {
         println!("note: {note}");
     }
-    match question.get("method").and_then(Value::as_str) {
-        Some(method) => println!("method {method}"),
-        None => println!("call {} {} by {}", text(question, "tool"), question["arguments"], text(question, "caller")),
-    }
+    println!("{}", explanation.asked);
     println!();
     for line in steps::lines(steps, &asked.loaded, "", style) {
         println!("{line}");
@@ -233,8 +256,11 @@ fn print_text(asked: &Asked, explanation: &Explanation) {
 }
 
 fn print_json(asked: &Asked, explanation: &Explanation) -> anyhow::Result<()> {
-    let Explanation { question, steps, decision, advice } = explanation;
-    let policy = |policy: &Policy| json!({"policy": policy.id().to_string(), "mode": policy.mode().as_str(), "file": asked.loaded.file(policy.id())});
+    let Explanation { question, steps, decision, advice, .. } = explanation;
+    let policy = |policy: &Policy| {
+        let file = asked.loaded.file(policy.id());
+        json!({"policy": policy.id().to_string(), "mode": policy.mode().as_str(), "file": file})
+    };
     let all = json!({
         "question": question,
         "policies": asked.loaded.each.iter().map(policy).collect::<Vec<_>>(),
@@ -249,10 +275,6 @@ fn print_json(asked: &Asked, explanation: &Explanation) -> anyhow::Result<()> {
 
 fn audit_mark(policy: &Policy) -> &'static str {
     if policy.mode().is_enforce() { "" } else { " (audit)" }
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn bare(value: &Value) -> String {

@@ -7,6 +7,7 @@
 mod check;
 mod completion;
 mod explain;
+mod import;
 mod input;
 mod loaded;
 mod outcome;
@@ -65,6 +66,15 @@ enum Verb {
     Test(test::Options),
     /// Tell how one call is decided, step by step, and what would change the answer
     Explain(explain::Options),
+    /// Turn a policy of another gateway into an McpPolicy
+    ///
+    /// Reads the formats that docs/import.md names, and writes YAML with a comment wherever the meaning differs. What cannot be said
+    /// is refused by name; nothing is written then.
+    Import {
+        /// Files, or - for standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Print a script that makes a shell complete what is typed
     Completion {
         /// The shell
@@ -91,6 +101,7 @@ fn main() -> ExitCode {
         Verb::Check { files, output, strict } => check::run(&files, output, strict),
         Verb::Test(options) => test::run(&options),
         Verb::Explain(options) => explain::run(&options),
+        Verb::Import { files } => import::run(&files),
         Verb::Completion { shell } => {
             completion::run(shell, &mut command);
             Ok(ExitCode::SUCCESS)

@@ -117,7 +117,7 @@ fn arguments_come_from_a_file_too_and_are_read_strictly() {
     assert_eq!(out["decision"]["code"], "allowed");
     assert_eq!(out["steps"].as_array().unwrap().len(), 4);
     for (arguments, expected) in [
-        ("{\"a\":1,\"a\":2}", "error: the arguments are not one JSON text (DuplicateKey); the sidecar refuses such a call as malformed"),
+        ("{\"a\":1,\"a\":2}", "error: the arguments have a key twice in one object; the sidecar refuses such a call as malformed"),
         ("[1]", "error: the arguments must be an object, but are an array; the sidecar refuses such a call as malformed"),
     ] {
         let (code, _, errors) = explain(&["--tool", "start", "--arguments", arguments]);

@@ -109,7 +109,7 @@ pub struct Rule {
     #[schemars(length(max = 16))]
     pub limits: Vec<Limit>,
 
-    /// Short for one limit with the counter `<tool>_rate` and the scope `session`.
+    /// Short for one limit with the counter `<key>_rate` (`allTools_rate` there) and the scope `session`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
 }

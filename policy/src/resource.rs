@@ -30,7 +30,7 @@ pub struct PolicySpec {
     pub document: Document,
 }
 
-/// The `spec` of a `ClusterMcpPolicy`: an [`PolicySpec`] for the namespaces that it selects. All policies of a pod must agree,
+/// The `spec` of a `ClusterMcpPolicy`: a [`PolicySpec`] for the namespaces that it selects. All policies of a pod must agree,
 /// so those of a namespace can only tighten what a cluster policy says.
 ///
 /// Read it with [`crate::read::cluster_spec`], which names the field in its errors.
