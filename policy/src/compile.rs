@@ -376,13 +376,8 @@ impl Compiler {
             self.error(format!("{path}.window"), describe_window(window));
             return None;
         };
-        let counter = CounterId {
-            policy: self.id.clone(),
-            name: name.as_str().into(),
-            window_seconds,
-            scope: *scope,
-            increment_from: increment_from.as_deref().map(Into::into),
-        };
+        let counter =
+            CounterId::new(self.id.clone(), name.as_str().into(), window_seconds, *scope, increment_from.as_deref().map(Into::into));
         let max = max?;
         if let Some(declared) = self.counters.get(name) {
             if declared.max != max || *declared.counter != counter {

@@ -4,6 +4,7 @@
 //! is in [`crate::judge`], where the rules of one policy are asked in the order of the language. Of several policies the gravest
 //! refusal is told, then the first by namespace and name. A policy in audit mode is asked as all others are, and never heeded.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::decision::{Allowed, Audited, Code, Decision, Outcome, Refusal};
 use crate::document::{MethodAction, Scope};
 use crate::facts::ServerName;
 use crate::judge::{Admitted, Arguments, Standing, standing};
-use crate::limit::{Budget, Claim, Counters, Full};
+use crate::limit::{Claim, Counters, Full, Owner};
 use crate::method;
 use crate::pattern;
 use crate::policy_id::PolicyId;
@@ -192,6 +193,7 @@ impl Policies {
     /// How full each counter is, by policy and counter.
     #[must_use]
     pub fn usage(&self, counters: &mut Counters, now: Duration) -> Vec<CounterUsage> {
+        let fullest = counters.fullest(now);
         let mut usage: Vec<_> = self
             .policies
             .iter()
@@ -200,7 +202,7 @@ impl Policies {
                 policy: limit.counter.policy.clone(),
                 counter: Arc::clone(&limit.counter.name),
                 max: whole(limit.max),
-                used: whole(counters.fullest(&limit.counter, now)),
+                used: whole(fullest.get(&limit.counter).copied().unwrap_or(0)),
             })
             .collect();
         usage.sort_by(|a, b| (&a.policy, &a.counter).cmp(&(&b.policy, &b.counter)));
@@ -266,16 +268,23 @@ fn claim<'a, T: Trace>(
     now: Duration,
     trace: &mut T,
 ) -> (Option<Refusal>, Vec<Claim<'a>>) {
+    let caller = Owner::caller(call.caller);
+    let session = LazyCell::new(|| call.session.map(Owner::session));
     let mut claims: Vec<Claim<'a>> = Vec::new();
     let mut over: Option<Refusal> = None;
     for by in admitted {
         for demand in &by.demands {
             let limit = demand.limit;
             // A call counts once in a counter, however many rules name it.
-            if claims.iter().any(|claim| claim.counter == &*limit.counter) {
+            if claims.iter().any(|claim| *claim.counter == limit.counter) {
                 continue;
             }
-            let claim = Claim { counter: &limit.counter, budget: budget(limit.counter.scope, call), max: limit.max, amount: demand.amount };
+            let owner = match (limit.counter.scope, call.session) {
+                (Scope::Server, _) => None,
+                (Scope::Session, Some(_)) => *session,
+                (Scope::Session, None) | (Scope::Grant, _) => Some(caller),
+            };
+            let claim = Claim { counter: &limit.counter, owner, max: limit.max, amount: demand.amount };
             let full = counters.check(&claim, now).err();
             trace.step(|| Step::of_limit(by.policy, limit, full.as_ref(), counters.used(&claim, now)));
             if let Some(Full { retry_after_seconds }) = full {
@@ -349,15 +358,6 @@ fn opens(method: &str) -> bool {
 fn of_sessions(claims: &[Claim<'_>]) -> Vec<(PolicyId, Arc<str>)> {
     let counters = claims.iter().map(|claim| claim.counter).filter(|counter| counter.scope == Scope::Session);
     counters.map(|counter| (counter.policy.clone(), Arc::clone(&counter.name))).collect()
-}
-
-/// Whose budget the call spends from.
-fn budget(scope: Scope, call: &Call<'_>) -> Budget {
-    match (scope, call.session) {
-        (Scope::Server, _) => Budget::Server,
-        (Scope::Session, Some(session)) => Budget::Session(session.into()),
-        (Scope::Session, None) | (Scope::Grant, _) => Budget::Caller(call.caller.clone()),
-    }
 }
 
 /// Units as people count, for metrics.

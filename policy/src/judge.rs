@@ -10,6 +10,7 @@ use crate::decision::{Code, Refusal};
 use crate::document::{Action, DefaultAction};
 use crate::facts::Facts;
 use crate::json::Fault;
+use crate::limit::ONE_CALL;
 use crate::pattern;
 use crate::trace::{Step, Trace, Verdict};
 use crate::truth::Truth;
@@ -71,9 +72,6 @@ impl<'a> Arguments<'a> {
         if matches!(self.text, "" | "null") { "{}" } else { self.text }
     }
 }
-
-/// The units of one call in a counter without amounts.
-const ONE_CALL: u128 = 1_000_000_000_000_000_000;
 
 /// What is asked after the entry is found, in this order.
 const CHECKS: [Check; 5] = [Check::Action, Check::Arguments, Check::Require, Check::DenyIf, Check::Amounts];

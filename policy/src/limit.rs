@@ -1,78 +1,67 @@
 //! Sliding windows and the counters that use them, as state machines over a time that the caller gives.
 //!
-//! Laws (tests: `policy/tests/properties.rs`): no half-open interval of a window's length ever sees more than `max` calls,
-//! whatever the order of calls, refunds and steps of the clock; a call reserves in all its counters or in none; a refund gives
-//! back exactly what its reservation took.
+//! Laws (tests: `limit/tests/`): no half-open interval of a window's length ever sees more than `max`, whatever the order of
+//! calls, refunds, changes of policy and steps of the clock; a call reserves in all its counters or in none; a refund gives back
+//! exactly what its reservation took.
 //!
-//! State is bounded twice. A window holds at most [`EXACT_CALLS`] entries: beyond that, neighbours no further apart than
-//! 1 % of the window become one entry that expires when its last call does, so a call may be held a little longer than needed
-//! and never passes too early. And all counters together hold at most [`MAX_BUDGETS`] budgets: see [`Series::overflow`].
+//! State is bounded, whatever `max` is and however many call. A window holds at most [`EXACT_CALLS`] entries: beyond that, calls
+//! within 1 % of the window expire together, so that one may be held a little longer than needed and none ever passes too early.
+//! And budgets are kept apart only while there is room for them: see [`Series::shared`].
 
-use std::collections::{HashMap, VecDeque};
+mod budgets;
+mod calls;
+mod identity;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::caller::Caller;
-use crate::document::Scope;
-use crate::policy_id::PolicyId;
+use budgets::Budgets;
+use calls::Calls;
+
+pub(crate) use identity::{CounterId, Owner};
+
+/// What one call counts where no amount is given. Amounts are counted in units of 10^-18.
+pub(crate) const ONE_CALL: u128 = 1_000_000_000_000_000_000;
 
 /// While at most this many calls are in a window, the limiter is exact.
 const EXACT_CALLS: usize = 1_000;
-
-/// Budgets (one for each caller or session, and counter) that are kept apart. With the usual limits a budget takes some
-/// hundred bytes, so this is a few megabytes.
-const MAX_BUDGETS: usize = 10_000;
 
 /// Nanoseconds on the caller's monotonic clock.
 type Nanos = u64;
 
 const NANOS_PER_SECOND: Nanos = 1_000_000_000;
 
-/// What makes a counter the same one across changes of its policy.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct CounterId {
-    pub policy: PolicyId,
-    pub name: Arc<str>,
-    pub window_seconds: u64,
-    pub scope: Scope,
-    /// The path of the amounts, as written; none where each call counts 1.
-    pub increment_from: Option<Arc<str>>,
-}
-
-impl CounterId {
-    fn window(&self) -> Nanos {
-        self.window_seconds * NANOS_PER_SECOND
-    }
-}
-
-/// Whose budget of a counter it is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Budget {
-    /// Everybody's.
-    Server,
-    /// One caller's.
-    Caller(Caller),
-    /// One session's.
-    Session(Arc<str>),
-}
-
 /// One call's demand on one counter.
 pub(crate) struct Claim<'a> {
-    pub counter: &'a CounterId,
-    pub budget: Budget,
-    /// In units of 10^-18, as [`Claim::amount`]; one call is 10^18.
+    pub counter: &'a Arc<CounterId>,
+    /// Whose budget it is; none where all share one.
+    pub owner: Option<Owner>,
+    /// In units of 10^-18, as [`Claim::amount`].
     pub max: u128,
     pub amount: u128,
 }
 
-/// All counters of one server, by counter and budget. Keep one for as long as the process lives: counters outlive changes of
-/// policy.
+/// All counters of one server. Keep one for as long as the process lives: counters outlive changes of policy.
 #[derive(Debug, Default)]
 pub struct Counters {
-    series: HashMap<CounterId, Series>,
-    budgets: usize,
+    budgets: Budgets,
+    series: HashMap<Arc<CounterId>, Series>,
     latest: Nanos,
+    /// When all budgets were last looked at for what can be forgotten.
     swept: Nanos,
+}
+
+/// One counter, without the budgets that are kept apart.
+#[derive(Debug, Default)]
+struct Series {
+    /// How many are kept apart.
+    apart: usize,
+    /// Everybody's budget where all share one. Else that of newcomers for whom there is no room: they have `max` together.
+    /// Whoever gets a budget of their own while its calls are in the window owes all of them, for some may be theirs. So nobody
+    /// gains by making others, or oneself, be forgotten; and sharing ends with the flood that made it necessary, however many
+    /// newcomers still come.
+    shared: Calls,
 }
 
 /// What an allowed call took from its counters. Dropping it settles the call as one that ran.
@@ -85,10 +74,10 @@ pub struct Reservation {
 
 #[derive(Debug)]
 struct Taken {
-    counter: CounterId,
-    /// None: from what newcomers share.
-    budget: Option<Budget>,
+    counter: Arc<CounterId>,
+    owner: Option<Owner>,
     amount: u128,
+    from_shared: bool,
 }
 
 /// A counter that has no room, and the seconds after which it has again; none if it never will.
@@ -97,90 +86,115 @@ pub(crate) struct Full {
     pub retry_after_seconds: Option<u64>,
 }
 
-/// One counter's budgets.
-#[derive(Debug, Default)]
-struct Series {
-    budgets: HashMap<Budget, Calls>,
-    /// Shared by those who came when [`MAX_BUDGETS`] were in use. While any of their calls is in the window, all newcomers go
-    /// here too: so nobody who spent from it gets a fresh budget before that spending has expired, and eviction never grants
-    /// more than `max`.
-    overflow: Calls,
+impl Claim<'_> {
+    fn taken(self, from_shared: bool) -> Taken {
+        Taken { counter: Arc::clone(self.counter), owner: self.owner, amount: self.amount, from_shared }
+    }
 }
 
 impl Counters {
     /// Whether the claim fits now. Changes nothing that a later call could notice.
     pub(crate) fn check(&mut self, claim: &Claim<'_>, now: Duration) -> Result<(), Full> {
         let now = self.advance(now);
+        let Claim { amount, max, .. } = *claim;
         let window = claim.counter.window();
-        let room = match self.calls(claim, now) {
-            Some(calls) => calls.room(claim.max, claim.amount, window, now),
-            None => Calls::default().room(claim.max, claim.amount, window, now),
+        let room = match self.calls(claim) {
+            Some(calls) => calls.room(amount, max, window, now),
+            None => Calls::default().room(amount, max, window, now),
         };
         room.map_err(|wait| Full { retry_after_seconds: wait.map(|nanos| nanos.div_ceil(NANOS_PER_SECOND)) })
     }
 
-    /// What the claim's budget has used, in units.
+    /// What the claim's budget has used.
     pub(crate) fn used(&mut self, claim: &Claim<'_>, now: Duration) -> u128 {
         let now = self.advance(now);
-        self.calls(claim, now).map_or(0, |calls| calls.used(claim.counter.window(), now))
+        self.calls(claim).map_or(0, |calls| calls.used(claim.counter.window(), now))
     }
 
-    /// The calls that the claim would be counted with; none if it would be the first of its budget.
-    fn calls(&mut self, claim: &Claim<'_>, now: Nanos) -> Option<&mut Calls> {
-        let series = self.series.get_mut(claim.counter)?;
-        if series.budgets.contains_key(&claim.budget) {
-            return series.budgets.get_mut(&claim.budget);
+    /// The calls that the claim is counted with: its owner's, else those that are shared.
+    fn calls(&mut self, claim: &Claim<'_>) -> Option<&mut Calls> {
+        match claim.owner.and_then(|owner| self.budgets.find(claim.counter, owner)) {
+            Some(place) => self.budgets.at(place),
+            None => self.series.get_mut(claim.counter).map(|series| &mut series.shared),
         }
-        let shares = self.budgets >= MAX_BUDGETS || series.overflow.used(claim.counter.window(), now) > 0;
-        shares.then_some(&mut series.overflow)
     }
 
-    /// Takes the amount of each claim. They must have been checked at this same time.
+    /// Takes the amount of each claim. They must have been checked at this same time, and be of different counters.
     pub(crate) fn take(&mut self, claims: Vec<Claim<'_>>, now: Duration) -> Reservation {
         let now = self.advance(now);
         let mut taken = Vec::with_capacity(claims.len());
-        for claim in claims {
-            // At most once a second, or whoever fills the budgets could make every call pay for a sweep.
-            if self.budgets >= MAX_BUDGETS && now - self.swept >= NANOS_PER_SECOND {
-                self.sweep(now);
-            }
-            let window = claim.counter.window();
-            let series = self.series.entry(claim.counter.clone()).or_default();
-            let known = series.budgets.contains_key(&claim.budget);
-            if known || (self.budgets < MAX_BUDGETS && series.overflow.used(window, now) == 0) {
-                self.budgets += usize::from(!known);
-                series.budgets.entry(claim.budget.clone()).or_default().push(claim.amount, window, now);
-                taken.push(Taken { counter: claim.counter.clone(), budget: Some(claim.budget), amount: claim.amount });
-            } else {
-                series.overflow.push(claim.amount, window, now);
-                taken.push(Taken { counter: claim.counter.clone(), budget: None, amount: claim.amount });
+        let mut newcomers = Vec::new();
+        for claim in claims.into_iter().filter(|claim| claim.amount > 0) {
+            match claim.owner.and_then(|owner| self.budgets.find(claim.counter, owner)) {
+                Some(place) => {
+                    self.budgets.push(place, claim.amount, now);
+                    taken.push(claim.taken(false));
+                }
+                None => newcomers.push(claim),
             }
         }
+        // Not before: a budget that was empty when it was checked would be forgotten.
+        if self.budgets.are_short_of_memory() {
+            self.sweep(now, |counters| counters.budgets.are_short_of_memory());
+        }
+        for claim in newcomers {
+            let own = claim.owner.and_then(|owner| self.admit(claim.counter, owner, now));
+            match own {
+                Some(place) => self.budgets.push(place, claim.amount, now),
+                None => self.series(claim.counter, now).shared.push(claim.amount, claim.counter.window(), now, EXACT_CALLS),
+            }
+            taken.push(claim.taken(own.is_none()));
+        }
         Reservation { at: now, taken }
+    }
+
+    /// A place for a newcomer, if there is room. A counter keeps at most as many budgets apart as it leaves free: so none has
+    /// more than half of them, and a flood of callers in one that forgets slowly leaves room in the others.
+    fn admit(&mut self, counter: &Arc<CounterId>, owner: Owner, now: Nanos) -> Option<usize> {
+        let no_room = |counters: &Self| counters.series.get(counter).map_or(0, |series| series.apart) >= counters.budgets.free();
+        self.sweep(now, no_room);
+        if no_room(self) {
+            return None;
+        }
+        let series = self.series(counter, now);
+        series.apart += 1;
+        let owed = series.shared.joined(counter.window(), now);
+        Some(self.budgets.insert(Arc::clone(counter), owner, owed))
     }
 
     /// Gives back what a call took whose tool certainly did not run: the server could not be reached, or answered with a
     /// JSON-RPC error or an HTTP 4xx.
     pub fn refund(&mut self, reservation: Reservation) {
-        for Taken { counter, budget, amount } in reservation.taken {
-            let Some(series) = self.series.get_mut(&counter) else { continue };
-            let calls = match budget {
-                Some(budget) => series.budgets.get_mut(&budget),
-                None => Some(&mut series.overflow),
-            };
-            if let Some(calls) = calls {
-                calls.remove(reservation.at, amount);
+        let Reservation { at, taken } = reservation;
+        for Taken { counter, owner, amount, from_shared } in taken {
+            // Elsewhere that time may hold the calls of others by now.
+            if self.latest.saturating_sub(at) >= counter.window() {
+                continue;
+            }
+            // Of the shared budget too: its owner may have got an own one since, which owes this call.
+            if let Some(own) = owner.and_then(|owner| self.budgets.find(&counter, owner)).and_then(|place| self.budgets.at(place)) {
+                own.remove(amount, at);
+            }
+            if let Some(series) = self.series.get_mut(&counter).filter(|_| from_shared) {
+                series.shared.remove(amount, at);
             }
         }
     }
 
-    /// Calls in the fullest budget of a counter.
-    pub(crate) fn fullest(&mut self, counter: &CounterId, now: Duration) -> u128 {
+    /// What is used in the fullest budget of each counter.
+    pub(crate) fn fullest(&mut self, now: Duration) -> HashMap<Arc<CounterId>, u128> {
         let now = self.advance(now);
-        let window = counter.window();
-        let Some(series) = self.series.get_mut(counter) else { return 0 };
-        let own = series.budgets.values_mut().map(|calls| calls.used(window, now)).max().unwrap_or(0);
-        own.max(series.overflow.used(window, now))
+        let shared = self.series.iter_mut().map(|(counter, series)| (counter, &mut series.shared));
+        let own = self.budgets.iter_mut().map(|budget| (&budget.counter, &mut budget.calls));
+        let mut fullest: HashMap<Arc<CounterId>, u128> = HashMap::new();
+        for (counter, calls) in shared.chain(own) {
+            let used = calls.used(counter.window(), now);
+            match fullest.get_mut(counter) {
+                Some(most) => *most = used.max(*most),
+                None => _ = fullest.insert(Arc::clone(counter), used),
+            }
+        }
+        fullest
     }
 
     /// The clock never goes back: a time before the latest one counts as that.
@@ -190,102 +204,31 @@ impl Counters {
         self.latest
     }
 
-    /// Forgets what no decision can depend on any more.
-    fn sweep(&mut self, now: Nanos) {
-        self.swept = now;
-        self.series.retain(|counter, series| {
-            let window = counter.window();
-            series.budgets.retain(|_, calls| calls.used(window, now) > 0);
-            !series.budgets.is_empty() || series.overflow.used(window, now) > 0
+    fn series(&mut self, counter: &Arc<CounterId>, now: Nanos) -> &mut Series {
+        // Counters of policies that are gone are looked for when there are twice as many as before.
+        if self.series.len().is_power_of_two() && !self.series.contains_key(counter) {
+            self.series.retain(|counter, series| series.apart > 0 || series.shared.used(counter.window(), now) > 0);
+        }
+        self.series.entry(Arc::clone(counter)).or_default()
+    }
+
+    /// Forgets budgets: a few, and all that can be forgotten if those were not enough. That takes some hundred microseconds where
+    /// there are many, so it happens at most once a second.
+    fn sweep(&mut self, now: Nanos, not_enough: impl Fn(&Self) -> bool) {
+        self.forget(false, now);
+        if now - self.swept >= NANOS_PER_SECOND && not_enough(self) {
+            self.swept = now;
+            self.forget(true, now);
+        }
+    }
+
+    fn forget(&mut self, all: bool, now: Nanos) {
+        let series = &mut self.series;
+        self.budgets.sweep(all, now, |counter| {
+            if let Some(series) = series.get_mut(counter) {
+                series.apart -= 1;
+            }
         });
-        self.budgets = self.series.values().map(|series| series.budgets.len()).sum();
-    }
-}
-
-/// The calls of one budget that are still in the window, oldest first.
-#[derive(Debug, Default)]
-struct Calls {
-    entries: VecDeque<Entry>,
-    total: u128,
-}
-
-/// Calls that expire together, when the last of them leaves the window.
-#[derive(Debug)]
-struct Entry {
-    first: Nanos,
-    last: Nanos,
-    amount: u128,
-}
-
-impl Calls {
-    fn used(&mut self, window: Nanos, now: Nanos) -> u128 {
-        while let Some(oldest) = self.entries.front() {
-            if now - oldest.last < window {
-                break;
-            }
-            self.total -= oldest.amount;
-            self.entries.pop_front();
-        }
-        self.total
-    }
-
-    /// Whether the amount fits; else how long until it does, none if it never will.
-    fn room(&mut self, max: u128, amount: u128, window: Nanos, now: Nanos) -> Result<(), Option<Nanos>> {
-        let used = self.used(window, now);
-        let wanted = used.saturating_add(amount);
-        if wanted <= max || amount == 0 {
-            return Ok(());
-        }
-        if amount > max {
-            return Err(None);
-        }
-        let mut to_expire = wanted - max;
-        for entry in &self.entries {
-            if entry.amount >= to_expire {
-                return Err(Some(entry.last + window - now));
-            }
-            to_expire -= entry.amount;
-        }
-        Err(None)
-    }
-
-    fn push(&mut self, amount: u128, window: Nanos, now: Nanos) {
-        if amount == 0 {
-            return;
-        }
-        self.total += amount;
-        self.entries.push_back(Entry { first: now, last: now, amount });
-        if self.entries.len() > EXACT_CALLS {
-            self.coalesce(window);
-        }
-    }
-
-    /// Joins neighbours that lie within 1 % of the window. Any two that remain side by side lie further apart than that, so
-    /// about 200 remain.
-    fn coalesce(&mut self, window: Nanos) {
-        let mut joined: VecDeque<Entry> = VecDeque::new();
-        for entry in self.entries.drain(..) {
-            match joined.back_mut() {
-                Some(previous) if entry.last - previous.first <= window / 100 => {
-                    previous.last = entry.last;
-                    previous.amount += entry.amount;
-                }
-                _ => joined.push_back(entry),
-            }
-        }
-        self.entries = joined;
-    }
-
-    /// Takes out one call of this time, if it has not expired.
-    fn remove(&mut self, at: Nanos, amount: u128) {
-        let holds = |entry: &Entry| (entry.first..=entry.last).contains(&at) && entry.amount >= amount;
-        let Some(index) = self.entries.iter().position(holds) else { return };
-        let Some(entry) = self.entries.get_mut(index) else { return };
-        entry.amount -= amount;
-        self.total -= amount;
-        if entry.amount == 0 {
-            self.entries.remove(index);
-        }
     }
 }
 

@@ -23,13 +23,22 @@ pub fn add_rules(spec: &mut Value) {
         overlay(spec, &format!("/properties/server/properties/{list}/items"), RULES, port());
     }
     overlay(spec, "/properties/tools", RULES, tools());
-    // A null that is not allowed for would be dropped before any rule sees it, and the tool would lose its entry in silence.
     overlay(spec, "/properties/tools/additionalProperties", "nullable", json!(true));
     overlay(spec, "/properties/methods", RULES, methods());
+    let_null_in(spec, "", &["allTools", "hide", "methods", "tools"]);
     for rule in TOOL_RULES {
+        let_null_in(spec, rule, &["arguments", "denyIf", "limits", "rateLimit", "require"]);
         overlay(spec, &format!("{rule}/properties/limits/items"), RULES, limit());
         overlay(spec, &format!("{rule}/properties/require/items"), RULES, condition());
         overlay(spec, &format!("{rule}/properties/denyIf/items/properties/conditions/items"), RULES, condition());
+    }
+}
+
+/// A null that is not allowed for would be dropped, and what an empty template writes for a list of limits would take the limits away
+/// in silence. So null is let in here, where no rule can see it, and the admission policy of fields refuses it.
+fn let_null_in(spec: &mut Value, place: &str, fields: &[&str]) {
+    for field in fields {
+        overlay(spec, &format!("{place}/properties/{field}"), "nullable", json!(true));
     }
 }
 

@@ -85,13 +85,19 @@ fn nothing_is_defaulted_and_no_unknown_field_is_dropped() {
     }
 }
 
-/// The API server drops a null where it is not allowed for, in silence.
+/// The API server drops a null where it is not allowed for, in silence: where null is a value, and where it would take a protection
+/// away.
 #[test]
 fn null_is_kept_where_it_means_something() {
     for kind in Kind::ALL {
+        let mut protections: BTreeSet<_> =
+            ["allTools", "hide", "methods", "tools", "tools.additionalProperties"].map(|field| format!("spec.{field}")).into();
+        for rule in ["spec.allTools", "spec.tools.additionalProperties"] {
+            protections.extend(["arguments", "denyIf", "limits", "rateLimit", "require"].map(|field| format!("{rule}.{field}")));
+        }
         walk("spec", &spec(kind), &mut |path, schema| {
             let is_kept = schema.get("nullable") == Some(&json!(true));
-            assert_eq!(is_kept, is_any_value(schema) || path == "spec.tools.additionalProperties", "{path}");
+            assert_eq!(is_kept, is_any_value(schema) || protections.contains(path), "{path}");
         });
     }
 }

@@ -72,6 +72,9 @@ fn each_operation_costs_what_the_documentation_says() {
         ("args.a.split('b') == []", 10_000 - 7),
         ("args.a in {}", 10_000 - 4),
         ("{args.a: 1} == {}", 10_000 - 7),
+        // That it is no number does not matter, but that it takes too long does.
+        ("int(args.a) == 0 || true", 10_000 - 6),
+        ("double(args.a) == 0.0 || true", 10_000 - 6),
     ] {
         assert_largest(expression, |kilobytes| text(kilobytes * 1024), size);
     }
