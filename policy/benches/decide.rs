@@ -50,14 +50,23 @@ fn decide(criterion: &mut Criterion, group: &str, parameter: &str, policies: &Po
 
 fn decisions(criterion: &mut Criterion) {
     for count in [1, 50, 500] {
-        decide(criterion, "eight limits and refund, by exact rules", &count.to_string(), &policies(rules(count, &eight_limits())), "called");
+        decide(
+            criterion,
+            "eight limits and refund, by exact rules",
+            &count.to_string(),
+            &policies(rules(count, &eight_limits())),
+            "called",
+        );
     }
     let globs: serde_json::Map<String, Value> = (0..500).map(|i| (format!("tool_{i}_*"), json!({}))).collect();
     decide(criterion, "no rule matches, by globs", "500", &policies(json!({"tools": globs})), "called");
     let conditions = [
         ("one condition", json!({"require": [{"path": "args.amount", "op": "lte", "value": 100}]})),
         ("one regular expression", json!({"require": [{"path": "args.bucket", "op": "regex", "value": "^eu-west-1/"}]})),
-        ("one schema", json!({"arguments": {"schema": {"type": "object", "properties": {"amount": {"type": "number", "maximum": 100}}, "required": ["amount"]}}})),
+        (
+            "one schema",
+            json!({"arguments": {"schema": {"type": "object", "properties": {"amount": {"type": "number", "maximum": 100}}, "required": ["amount"]}}}),
+        ),
         ("one CEL condition", json!({"require": [{"cel": "args.amount <= 100.0 && args.bucket.startsWith('eu-')"}]})),
     ];
     for (name, rule) in conditions {

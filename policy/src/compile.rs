@@ -282,7 +282,8 @@ impl Compiler {
             self.reason(&format!("{path}.reason"), entry.reason.as_deref());
             self.bound(&format!("{path}.conditions"), "conditions", entry.conditions.len(), MAX_CONDITIONS);
             if entry.conditions.is_empty() {
-                self.warnings.push(format!("{path}.conditions: an empty list always holds, so every call is refused; `action: deny` says so"));
+                self.warnings
+                    .push(format!("{path}.conditions: an empty list always holds, so every call is refused; `action: deny` says so"));
             }
             let conditions = self.conditions(&format!("{path}.conditions"), &entry.conditions);
             refusing.push(CompiledDenyIf { conditions, reason: entry.reason.clone() });

@@ -153,7 +153,8 @@ impl Policies {
     /// Whether a policy allows the method by a key of `methods` and none refuses it, so that it passes though no revision has it.
     #[must_use]
     pub fn allows_by_name(&self, method: &str) -> bool {
-        let verdict = |policy: &Policy| policy.rules.as_ref().and_then(|rules| methods_verdict(&rules.methods, method)).map(|(_, action)| action);
+        let verdict =
+            |policy: &Policy| policy.rules.as_ref().and_then(|rules| methods_verdict(&rules.methods, method)).map(|(_, action)| action);
         self.policies.iter().any(|policy| verdict(policy) == Some(MethodAction::Allow)) && self.decide_method(method).refusal.is_none()
     }
 

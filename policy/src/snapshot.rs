@@ -120,7 +120,14 @@ mod tests {
     use super::*;
 
     fn policy(name: &str, generation: i64) -> SnapshotPolicy {
-        SnapshotPolicy { namespace: Some("ns".to_owned()), name: name.to_owned(), generation, mode: Mode::Enforce, server: Server::default(), document: None }
+        SnapshotPolicy {
+            namespace: Some("ns".to_owned()),
+            name: name.to_owned(),
+            generation,
+            mode: Mode::Enforce,
+            server: Server::default(),
+            document: None,
+        }
     }
 
     #[test]

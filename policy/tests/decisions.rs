@@ -41,7 +41,7 @@ fn told(decision: Decision) -> String {
         Decision::Allowed(allowed) => {
             let policy = allowed.policy.map_or_else(|| "-".to_owned(), |policy| policy.to_string());
             format!("allowed {policy} {}", allowed.rule.unwrap_or_else(|| "-".to_owned()))
-        },
+        }
         Decision::Refused(refusal) => {
             let policy = refusal.policy.map_or_else(|| "-".to_owned(), |policy| policy.to_string());
             format!("{} {policy} {}", refusal.code, refusal.rule.unwrap_or_else(|| "-".to_owned()))
@@ -138,8 +138,7 @@ fn the_eleventh_call_of_a_caller_is_refused_and_another_callers_first_passes() {
     let policies =
         policies(&[("imaging", json!({"tools": {"start": {"limits": [{"counter": "start_rate", "window": "minute", "max": 10}]}}}))]);
     let mut counters = Counters::default();
-    let mut call =
-        |n, second| policies.decide(&mut counters, &self::call("start", &caller(n), None), Duration::from_secs(second)).decision;
+    let mut call = |n, second| policies.decide(&mut counters, &self::call("start", &caller(n), None), Duration::from_secs(second)).decision;
     for second in 0..10 {
         assert_eq!(told(call(1, second)), "allowed ns/imaging /tools/start");
     }
@@ -224,10 +223,7 @@ fn counters_survive_a_change_of_policy_while_name_window_and_scope_stay() {
         |window: &str, max: u64| policies(&[("p", json!({"tools": {"t": {"limits": [{"counter": "c", "window": window, "max": max}]}}}))]);
     let mut counters = Counters::default();
     let mut call = |policies: &Policies| {
-        matches!(
-            policies.decide(&mut counters, &self::call("t", &caller(1), None), Duration::ZERO).decision,
-            Decision::Allowed(_)
-        )
+        matches!(policies.decide(&mut counters, &self::call("t", &caller(1), None), Duration::ZERO).decision, Decision::Allowed(_))
     };
     assert!(call(&with("minute", 1)));
     assert!(!call(&with("minute", 1)), "the same policy again");
@@ -340,11 +336,13 @@ fn fields_that_never_act_are_warned_of() {
 fn a_policy_in_audit_mode_is_recorded_and_never_heeded() {
     let compiled = |name: &str, document: Value| compile(PolicyId::new(Some("ns"), name), &read::document(&document).unwrap()).unwrap();
     let allow = compiled("a", json!({"default": "allow"}));
-    let audit = compiled("b", json!({"hide": ["h"], "tools": {"t": {"limits": [{"counter": "c", "window": "minute", "max": 1}]}}})).in_mode(Mode::Audit);
+    let audit = compiled("b", json!({"hide": ["h"], "tools": {"t": {"limits": [{"counter": "c", "window": "minute", "max": 1}]}}}))
+        .in_mode(Mode::Audit);
     let mut counters = Counters::default();
     let mut told = |policies: &Policies, tool: &str| {
         let outcome = policies.decide(&mut counters, &call(tool, &caller(1), None), Duration::ZERO);
-        let audited: Vec<_> = outcome.audited.iter().map(|one| format!("{} {} {}", one.policy, one.code, one.rule.as_deref().unwrap_or("-"))).collect();
+        let audited: Vec<_> =
+            outcome.audited.iter().map(|one| format!("{} {} {}", one.policy, one.code, one.rule.as_deref().unwrap_or("-"))).collect();
         format!("{}; {}", self::told(outcome.decision), audited.join(", "))
     };
     let both = Policies::new(vec![allow, audit.clone()]);
@@ -370,14 +368,20 @@ fn counters_of_an_audit_policy_count_what_was_forwarded_and_it_would_have_allowe
         let _ = policies.decide(&mut counters, &call("t", &caller(1), None), Duration::ZERO);
     }
     let usage = policies.usage(&mut counters, Duration::ZERO);
-    assert_eq!(usage.iter().map(|one| (one.policy.to_string(), one.used)).collect::<Vec<_>>(), [("ns/a".to_owned(), 1.0), ("ns/b".to_owned(), 1.0)]);
+    assert_eq!(
+        usage.iter().map(|one| (one.policy.to_string(), one.used)).collect::<Vec<_>>(),
+        [("ns/a".to_owned(), 1.0), ("ns/b".to_owned(), 1.0)]
+    );
 }
 
 /// "`methods`: map pattern → `allow` | `deny`; known methods `allow`, unknown `deny`."
 #[test]
 fn methods_are_allowed_if_known_and_the_closest_pattern_decides() {
     let told = |document: Value, method: &str| {
-        policies(&[("p", document)]).decide_method(method).refusal.map(|refusal| format!("{} {}", refusal.code, refusal.rule.unwrap_or_else(|| "-".to_owned())))
+        policies(&[("p", document)])
+            .decide_method(method)
+            .refusal
+            .map(|refusal| format!("{} {}", refusal.code, refusal.rule.unwrap_or_else(|| "-".to_owned())))
     };
     let cases = [
         (json!({}), "resources/read", None),
@@ -404,6 +408,9 @@ fn entries_that_hide_always_wins_over_are_warned_of() {
     let policy = compile(PolicyId::new(None, "p"), &document).unwrap();
     assert_eq!(
         policy.warnings(),
-        ["tools.secret_a: never acts: hide[0] hides every tool that it matches", "tools.secret_b*: never acts: hide[0] hides every tool that it matches"]
+        [
+            "tools.secret_a: never acts: hide[0] hides every tool that it matches",
+            "tools.secret_b*: never acts: hide[0] hides every tool that it matches"
+        ]
     );
 }

@@ -52,7 +52,8 @@ fn arguments() -> impl Strategy<Value = Value> {
 }
 
 fn condition() -> impl Strategy<Value = Condition> {
-    let wanted = || prop_oneof![wanted_number(), "[ab]{0,2}".prop_map(Value::String), Just(Value::Null), any::<bool>().prop_map(Value::Bool)];
+    let wanted =
+        || prop_oneof![wanted_number(), "[ab]{0,2}".prop_map(Value::String), Just(Value::Null), any::<bool>().prop_map(Value::Bool)];
     let compared = prop_oneof![
         (prop::sample::select(vec![Op::Eq, Op::Neq, Op::Contains]), wanted()),
         (prop::sample::select(vec![Op::In, Op::NotIn]), prop::collection::vec(wanted(), 1..3).prop_map(Value::Array)),
@@ -81,14 +82,14 @@ fn rule() -> impl Strategy<Value = Rule> {
     });
     let rate_limit = prop::option::of((1u64..4, 0u64..4).prop_map(|(seconds, max)| RateLimit { max, window: Window::Seconds(seconds) }));
     let deny_if = prop::collection::vec(condition(), 1..3).prop_map(|conditions| DenyIf { conditions, reason: None });
-    let bytes = prop::option::weighted(0.2, 0u64..60).prop_map(|max_bytes| max_bytes.map(|max| Arguments { schema: None, max_bytes: Some(max) }));
+    let bytes =
+        prop::option::weighted(0.2, 0u64..60).prop_map(|max_bytes| max_bytes.map(|max| Arguments { schema: None, max_bytes: Some(max) }));
     let on_arguments = (bytes, prop::collection::vec(condition(), 0..2), prop::collection::vec(deny_if, 0..2));
-    (action, prop::option::of("[a-z]{0,5}"), prop::option::weighted(0.4, on_arguments), prop::collection::vec(limit, 0..3), rate_limit).prop_map(
-        |(action, reason, on_arguments, limits, rate_limit)| {
+    (action, prop::option::of("[a-z]{0,5}"), prop::option::weighted(0.4, on_arguments), prop::collection::vec(limit, 0..3), rate_limit)
+        .prop_map(|(action, reason, on_arguments, limits, rate_limit)| {
             let (arguments, require, deny_if) = on_arguments.unwrap_or_default();
             Rule { action, reason, arguments, require, deny_if, limits, rate_limit }
-        },
-    )
+        })
 }
 
 fn document() -> impl Strategy<Value = Document> {
@@ -100,13 +101,19 @@ fn document() -> impl Strategy<Value = Document> {
         prop::collection::btree_map(pattern(), rule(), 0..5),
         prop::collection::btree_map(pattern(), method, 0..3),
     )
-        .prop_map(|(default, hide, all_tools, tools, methods)| Document { version: Version::V1, default, hide, all_tools, tools, methods })
+        .prop_map(|(default, hide, all_tools, tools, methods)| Document {
+            version: Version::V1,
+            default,
+            hide,
+            all_tools,
+            tools,
+            methods,
+        })
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    (0u64..3, "[ab]{1,2}", arguments(), 0u8..2, prop::option::of(0u8..2), prop::bool::weighted(0.2)).prop_map(
-        |(after, tool, arguments, caller, session, refunded)| Step { after, tool, arguments, caller, session, refunded },
-    )
+    (0u64..3, "[ab]{1,2}", arguments(), 0u8..2, prop::option::of(0u8..2), prop::bool::weighted(0.2))
+        .prop_map(|(after, tool, arguments, caller, session, refunded)| Step { after, tool, arguments, caller, session, refunded })
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {

@@ -207,11 +207,18 @@ impl Reference<'_> {
                 if rule.action != Action::Allow || !Self::lets(rule, &step.arguments) {
                     return None;
                 }
-                let short = rule.rate_limit.iter().map(|short| {
-                    (format!("{key}_rate"), &short.window, i64::try_from(short.max).unwrap() * 10, Scope::Session, None)
-                });
+                let short = rule
+                    .rate_limit
+                    .iter()
+                    .map(|short| (format!("{key}_rate"), &short.window, i64::try_from(short.max).unwrap() * 10, Scope::Session, None));
                 let long = rule.limits.iter().map(|limit| {
-                    (limit.counter.clone(), &limit.window, tenths(&Value::Number(limit.max.clone())).unwrap(), limit.scope, limit.increment_from.as_ref())
+                    (
+                        limit.counter.clone(),
+                        &limit.window,
+                        tenths(&Value::Number(limit.max.clone())).unwrap(),
+                        limit.scope,
+                        limit.increment_from.as_ref(),
+                    )
                 });
                 for (counter, window, max, scope, from) in long.chain(short) {
                     let who = match (scope, step.session) {
@@ -222,7 +229,9 @@ impl Reference<'_> {
                     let amount = match from {
                         None => 10,
                         Some(path) => match find(path, &step.arguments)[..] {
-                            [Found::Is(value @ Value::Number(_))] if !is_huge(value) && tenths(value).unwrap() >= 0 => tenths(value).unwrap(),
+                            [Found::Is(value @ Value::Number(_))] if !is_huge(value) && tenths(value).unwrap() >= 0 => {
+                                tenths(value).unwrap()
+                            }
                             _ => return None,
                         },
                     };
