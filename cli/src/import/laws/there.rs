@@ -263,7 +263,7 @@ fn printed(value: &Value, keeps_integers: bool) -> String {
             let (mantissa, exponent) =
                 format!("{number:e}").split_once('e').map(|(m, e)| (m.to_owned(), e.parse::<i32>().unwrap())).unwrap();
             let sign = if exponent < 0 { '-' } else { '+' };
-            if !(-4..6).contains(&exponent) { format!("{mantissa}e{sign}{:02}", exponent.abs()) } else { number.to_string() }
+            if (-4..6).contains(&exponent) { number.to_string() } else { format!("{mantissa}e{sign}{:02}", exponent.abs()) }
         }
         Value::String(text) => text.clone(),
         Value::Array(elements) => {
