@@ -111,11 +111,7 @@ impl Policies {
             match (policy.mode(), standing(policy, call, &arguments, trace)) {
                 (Mode::Audit, standing) => audits.push((policy, standing)),
                 (Mode::Enforce, Standing::Admitted(by)) => admitted.push(by),
-                (Mode::Enforce, Standing::Refused(refusal)) => {
-                    if gravest.as_ref().is_none_or(|told| gravity(refusal.code) > gravity(told.code)) {
-                        gravest = Some(refusal);
-                    }
-                }
+                (Mode::Enforce, Standing::Refused(refusal)) => gravest = Some(graver(gravest, refusal)),
             }
         }
         let told = match gravest {
@@ -135,13 +131,7 @@ impl Policies {
             let refusal = method_refusal(policy, method);
             match policy.mode() {
                 Mode::Audit => audited.push(audited_as(policy, refusal.as_ref())),
-                Mode::Enforce => {
-                    if let Some(refusal) = refusal
-                        && told.as_ref().is_none_or(|told| gravity(refusal.code) > gravity(told.code))
-                    {
-                        told = Some(refusal);
-                    }
-                }
+                Mode::Enforce => told = refusal.map(|refusal| graver(told.take(), refusal)).or(told),
             }
         }
         if self.policies.is_empty() && !opens(method) {
@@ -313,6 +303,14 @@ fn audited_as(policy: &Policy, refusal: Option<&Refusal>) -> Audited {
         code: refusal.map_or(Code::Allowed, |refusal| refusal.code),
         rule: refusal.and_then(|refusal| refusal.rule.clone()),
         counter: refusal.and_then(|refusal| refusal.counter.clone()),
+    }
+}
+
+/// The graver of the refusal that was told so far and one of a later policy; of equals, the earlier.
+fn graver(told: Option<Refusal>, refusal: Refusal) -> Refusal {
+    match told {
+        Some(told) if gravity(refusal.code) <= gravity(told.code) => told,
+        _ => refusal,
     }
 }
 

@@ -111,15 +111,16 @@ pub(crate) fn standing<'a, T: Trace>(policy: &'a Policy, call: &Call<'a>, argume
         trace.step(|| Step::of(policy, entry.pointer.clone(), Verdict::Passes, format!("the entry that matches {}", call.tool)));
     }
     let pointer = entries.first().map_or("/default", |rule| &rule.pointer);
-    let mut asked = Asked { policy, call, arguments, entries, all_tools: rules.all_tools.as_ref(), demands: Vec::new() };
+    let asked = Asked { policy, call, arguments, entries, all_tools: rules.all_tools.as_ref() };
+    let mut demands = Vec::new();
     let mut refusal = None;
     for check in CHECKS {
         let found = match check {
             Check::Action => asked.action(trace),
-            Check::Arguments => asked.rules().find_map_or_last(|rule| asked.arguments(rule, trace), T::GOES_ON),
-            Check::Require => asked.rules().find_map_or_last(|rule| asked.require(rule, trace), T::GOES_ON),
-            Check::DenyIf => asked.rules().find_map_or_last(|rule| asked.deny_if(rule, trace), T::GOES_ON),
-            Check::Amounts => asked.amounts(trace),
+            Check::Arguments => asked.first(Asked::arguments, trace),
+            Check::Require => asked.first(Asked::require, trace),
+            Check::DenyIf => asked.first(Asked::deny_if, trace),
+            Check::Amounts => asked.amounts(&mut demands, trace),
         };
         refusal = refusal.or(found);
         if refusal.is_some() && !T::GOES_ON {
@@ -128,7 +129,7 @@ pub(crate) fn standing<'a, T: Trace>(policy: &'a Policy, call: &Call<'a>, argume
     }
     match refusal {
         Some(refusal) => Standing::Refused(refusal),
-        None => Standing::Admitted(Admitted { policy, pointer, demands: asked.demands }),
+        None => Standing::Admitted(Admitted { policy, pointer, demands }),
     }
 }
 
@@ -139,31 +140,25 @@ struct Asked<'a, 'b> {
     arguments: &'b Arguments<'a>,
     entries: Vec<&'a CompiledRule>,
     all_tools: Option<&'a CompiledRule>,
-    demands: Vec<Demand<'a>>,
 }
 
-/// Rules, asked one after the other.
-trait Rulewise<'a>: Iterator<Item = &'a CompiledRule> + Sized {
-    /// The first refusal. All are asked if `all`.
-    fn find_map_or_last(self, mut ask: impl FnMut(&'a CompiledRule) -> Option<Refusal>, all: bool) -> Option<Refusal> {
+impl<'a> Asked<'a, '_> {
+    /// The tool's own rules, then `allTools`.
+    fn rules(&self) -> impl Iterator<Item = &'a CompiledRule> {
+        self.entries.iter().copied().chain(self.all_tools)
+    }
+
+    /// Asks each rule: the first refusal.
+    fn first<T: Trace>(&self, ask: impl Fn(&Self, &CompiledRule, &mut T) -> Option<Refusal>, trace: &mut T) -> Option<Refusal> {
         let mut told = None;
-        for rule in self {
-            let refusal = ask(rule);
+        for rule in self.rules() {
+            let refusal = ask(self, rule, trace);
             told = told.or(refusal);
-            if told.is_some() && !all {
+            if told.is_some() && !T::GOES_ON {
                 break;
             }
         }
         told
-    }
-}
-
-impl<'a, I: Iterator<Item = &'a CompiledRule>> Rulewise<'a> for I {}
-
-impl<'a> Asked<'a, '_> {
-    /// The tool's own rules, then `allTools`.
-    fn rules(&self) -> impl Iterator<Item = &'a CompiledRule> + use<'a> {
-        self.entries.clone().into_iter().chain(self.all_tools)
     }
 
     fn refusal(&self, code: Code, pointer: String, rule: &CompiledRule) -> Refusal {
@@ -323,8 +318,8 @@ impl<'a> Asked<'a, '_> {
         })
     }
 
-    /// What the limits want of the call. A bad amount refuses it.
-    fn amounts<T: Trace>(&mut self, trace: &mut T) -> Option<Refusal> {
+    /// What the limits want of the call goes to `demands`. A bad amount refuses it.
+    fn amounts<T: Trace>(&self, demands: &mut Vec<Demand<'a>>, trace: &mut T) -> Option<Refusal> {
         let mut told = None;
         for rule in self.rules() {
             for limit in &rule.limits {
@@ -349,7 +344,7 @@ impl<'a> Asked<'a, '_> {
                         }
                     }
                 };
-                self.demands.push(Demand { rule, limit, amount });
+                demands.push(Demand { rule, limit, amount });
             }
         }
         told

@@ -60,6 +60,19 @@ impl<'a> Value<'a> {
     }
 }
 
+/// What kind of value a policy holds, in words that fit "is …". A policy has lists where arguments have arrays.
+#[must_use]
+pub fn describe(value: &serde_json::Value) -> &'static str {
+    match value {
+        serde_json::Value::Null => "null",
+        serde_json::Value::Bool(_) => "a boolean",
+        serde_json::Value::Number(_) => "a number",
+        serde_json::Value::String(_) => "a string",
+        serde_json::Value::Array(_) => "a list",
+        serde_json::Value::Object(_) => "an object",
+    }
+}
+
 impl From<&serde_json::Value> for Value<'static> {
     /// A value of a policy. Its numbers are those that `serde_json` keeps.
     fn from(value: &serde_json::Value) -> Self {

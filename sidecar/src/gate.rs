@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use mcp_policy::Policies;
 
 use crate::from_server::{WayBack, Word};
 use crate::headers::Era;
@@ -67,10 +68,16 @@ impl Asked {
         }
     }
 
-    /// Whether lists of tools can come, which have to be read in any case.
+    /// Whether lists of tools can come.
     #[must_use]
     pub fn may_bring_lists(&self) -> bool {
         matches!(self, Self::List { .. } | Self::Stream)
+    }
+
+    /// Whether what comes has to be read: lists of tools in any case, other messages while a policy governs what servers send.
+    #[must_use]
+    pub fn has_to_be_read(&self, policies: &Policies) -> bool {
+        self.may_bring_lists() || (self.is_mcp() && policies.governs_server())
     }
 
     /// Whether clients look for messages in what comes.
@@ -106,7 +113,7 @@ impl Gate {
     /// Whether messages have to be judged at this moment. If not, the answer may pass unread.
     #[must_use]
     pub fn reads(&self) -> bool {
-        self.asked.may_bring_lists() || self.way.books.state.enforced().policies.governs_server()
+        self.asked.has_to_be_read(&self.way.books.state.enforced().policies)
     }
 
     /// The id of the request that is to be answered.

@@ -1,6 +1,7 @@
 //! Reading the file of another product: fields that know their path, and notes of everything that is wrong instead of the first only.
 
 use mcp_policy::read::{FieldError, FileError, Located, Places, documents};
+use mcp_policy::value;
 use serde_json::{Number, Value};
 
 /// Everything that is wrong so far.
@@ -152,14 +153,7 @@ impl<'a> Field<'a> {
 
     /// What it is, in words that fit "is …".
     pub fn describe(&self) -> &'static str {
-        match self.value {
-            Value::Null => "null",
-            Value::Bool(_) => "a boolean",
-            Value::Number(_) => "a number",
-            Value::String(_) => "a string",
-            Value::Array(_) => "a list",
-            Value::Object(_) => "an object",
-        }
+        value::describe(self.value)
     }
 }
 

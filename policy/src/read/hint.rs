@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::located::Place;
 use super::shape;
 use super::{CLUSTER_KIND, KIND};
+use crate::value;
 
 /// Fields of the language that this release does not enforce, and so must not accept.
 const NOT_YET: [&str; 2] = ["from", "approveIf"];
@@ -174,14 +175,7 @@ fn words(cause: &serde_saphyr::Error) -> String {
 
 /// What a value is, as an error names it.
 pub(super) fn describe(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "missing or null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
+    if value.is_null() { "missing or null" } else { value::describe(value) }
 }
 
 /// The known word that was probably meant: a few letters away, or the same but for case and `_`.

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::keyword::{self, Keyword};
 use super::pattern::spelled_out;
+use crate::value::describe;
 
 /// Schemas within each other, the whole included.
 const MAX_LEVELS: usize = 32;
@@ -327,16 +328,5 @@ fn unknown_reference(reference: &str) -> String {
         format!("`{reference}` leads to no schema in this one; what is referred to stands under `$defs`")
     } else {
         format!("`{reference}` leads out of this schema, and nothing is fetched; copy what it names under `$defs` and write `#/$defs/name`")
-    }
-}
-
-fn describe(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }

@@ -38,7 +38,7 @@ impl Proxy {
     /// Passes an answer on as far as it may pass.
     pub(super) async fn deliver(&self, head: Parts, answer: Answer, asking: Asking<'_>, call: Option<CallAnswer>) -> Response<ProxyBody> {
         let carrier = headers::carrier(&head.headers);
-        let reads = asking.asked.may_bring_lists() || (asking.asked.is_mcp() && self.books.state.enforced().policies.governs_server());
+        let reads = asking.asked.has_to_be_read(&self.books.state.enforced().policies);
         let is_encoded = headers::is_encoded(&head.headers);
         if !reads && (carrier != Carrier::EventStream || is_encoded || !asking.asked.is_mcp()) {
             return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, call).boxed_unsync());
