@@ -1,0 +1,11 @@
+//! The sidecar between servers and clients that others wrote.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    clippy::must_use_candidate,
+    missing_docs,
+    reason = "helpers of tests: whatever goes wrong fails the test, and nobody depends on them"
+)]
+
+pub mod sidecar;
