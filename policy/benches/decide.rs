@@ -75,13 +75,26 @@ fn decisions(criterion: &mut Criterion) {
 }
 
 fn compilation(criterion: &mut Criterion) {
-    let rule = json!({
-        "require": [{"path": "args.bucket", "op": "regex", "value": "^eu-[a-z]+-[0-9]/"}],
-        "denyIf": [{"conditions": [{"cel": "args.amount > 100"}]}],
-        "limits": [{"counter": "all", "window": "day", "max": 500}]});
-    let tools: serde_json::Map<String, Value> = (0..500).map(|i| (format!("tool_{i}"), rule.clone())).collect();
+    // No two alike: what is compiled once for all of them would flatter the figure.
+    let conditions = |i: usize| {
+        json!({
+            "require": [{"path": "args.bucket", "op": "regex", "value": format!("^eu-[a-z]+-{i}/")}],
+            "denyIf": [{"conditions": [{"cel": format!("args.amount > {i}")}]}],
+            "limits": [{"counter": format!("c{i}"), "window": "day", "max": 500}]
+        })
+    };
+    let schemas = |i: usize| {
+        let bucket = json!({"type": "string", "pattern": format!("^eu-[a-z]+-{i}/")});
+        json!({"arguments": {"schema": {"type": "object", "required": ["bucket"], "properties": {"bucket": bucket, "amount": {"maximum": i}}}}})
+    };
+    compile_500(criterion, "a regular expression, a CEL condition and a limit", conditions);
+    compile_500(criterion, "a schema with a pattern", schemas);
+}
+
+fn compile_500(criterion: &mut Criterion, each: &str, rule: impl Fn(usize) -> Value) {
+    let tools: serde_json::Map<String, Value> = (0..500).map(|i| (format!("tool_{i}"), rule(i))).collect();
     let written = document(json!({"tools": tools}));
-    criterion.bench_function("compile 500 rules, each with a regular expression, a CEL condition and a limit", |bencher| {
+    criterion.bench_function(&format!("compile 500 rules, each with {each}"), |bencher| {
         bencher.iter(|| compile(PolicyId::new(Some("ns"), "p"), black_box(&written)).unwrap());
     });
 }

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mcp_policy::{Call, Caller, Code, Counters, Decision, Mode, Policies, PolicyId, Refusal, ServerName, compile, read};
@@ -252,82 +251,9 @@ fn only_names_that_a_policy_wrote_are_safe_labels() {
 }
 
 #[test]
-fn what_cannot_be_enforced_does_not_compile_and_all_of_it_is_told() {
-    let errors = |document: Value| match compile(PolicyId::new(None, "p"), &read::document(&document).unwrap()) {
-        Ok(_) => String::new(),
-        Err(errors) => errors.to_string(),
-    };
-    let limit = |counter: &str, window: Value, max: u64| json!({"limits": [{"counter": counter, "window": window, "max": max}]});
-    let cases = [
-        (json!({"hide": [""]}), "hide[0]: a pattern must not be empty"),
-        (json!({"tools": {"": {}}}), "tools.: a pattern must not be empty"),
-        (json!({"tools": {"t".repeat(129): {}}}), "a pattern has at most 128 characters; this one has 129"),
-        (json!({"hide": vec!["a"; 257]}), "hide: has 257 patterns; at most 256"),
-        (json!({"tools": {"t": {"reason": "x".repeat(513)}}}), "tools.t.reason: has at most 512 characters"),
-        (json!({"tools": {"t": limit("c", json!("week"), 1)}}), "tools.t.limits[0].window: `week` is not a window"),
-        (json!({"tools": {"t": limit("c", json!(0), 1)}}), "tools.t.limits[0].window: `0` is not a window"),
-        (json!({"tools": {"t": limit("c", json!("32d"), 1)}}), "`32d` is not a window"),
-        (json!({"tools": {"t": limit("c", json!("1h30m"), 1)}}), "`1h30m` is not a window"),
-        (json!({"tools": {"t": limit("c", json!("é"), 1)}}), "`é` is not a window"),
-        (json!({"tools": {"t": limit("", json!(1), 1)}}), "tools.t.limits[0].counter: "),
-        (json!({"tools": {"t": limit("c", json!(1), (1 << 53) + 1)}}), "tools.t.limits[0].max: is at most"),
-        (
-            json!({"tools": {"a": limit("c", json!("minute"), 1), "b": limit("c", json!("hour"), 1)}}),
-            "tools.b.limits[0]: counter `c` is shared with tools.a.limits[0], which says window 60s, max 1",
-        ),
-        (
-            json!({"tools": {"a": limit("c", json!("minute"), 1), "b": limit("c", json!("minute"), 2)}}),
-            "tools.b.limits[0]: counter `c` is shared",
-        ),
-    ];
-    for (document, expected) in cases {
-        let said = errors(document.clone());
-        assert!(said.contains(expected), "{document}\n  said: {said}\n  expected: {expected}");
-    }
-    assert_eq!(
-        errors(json!({"hide": ["", "a", "x".repeat(129)]})),
-        "hide[0]: a pattern must not be empty; `*` matches every tool; hide[2]: a pattern has at most 128 characters; this one has 129"
-    );
-    assert_eq!(errors(json!({"tools": {"a": limit("c", json!("minute"), 1), "b": limit("c", json!(60), 1)}})), "", "60 is a minute");
-}
-
-#[test]
-fn what_is_just_within_the_bounds_compiles() {
-    let limits: Vec<_> = (0..16).map(|i| json!({"counter": format!("{i:0>256}"), "window": "31d", "max": 1_000_000_000})).collect();
-    let tools: BTreeMap<_, _> = (0..512).map(|i| (format!("{i:0>128}"), json!({}))).collect();
-    let document = json!({"hide": vec!["é".repeat(128); 256], "tools": tools, "allTools": {"reason": "é".repeat(512), "limits": limits}});
-    compile(PolicyId::new(None, "p"), &read::document(&document).unwrap()).unwrap();
-}
-
-#[test]
-fn a_policy_knows_whether_it_has_limits() {
-    let has_limits = |document| compile(PolicyId::new(None, "p"), &read::document(&document).unwrap()).unwrap().has_limits();
-    assert!(!has_limits(json!({"tools": {"t": {}}, "allTools": {}})));
-    assert!(has_limits(json!({"tools": {"t*": {"rateLimit": {"max": 1, "window": 1}}}})));
-    assert!(has_limits(json!({"tools": {"t": {"limits": [{"counter": "c", "max": 1, "window": 1}]}}})));
-    assert!(has_limits(json!({"allTools": {"rateLimit": {"max": 1, "window": 1}}})));
-}
-
-#[test]
 fn a_caller_is_shown_by_its_address_and_ipv4_in_ipv6_is_ipv4() {
     let caller = Caller::anonymous("::ffff:10.0.0.1".parse().unwrap());
     assert_eq!((caller.to_string().as_str(), &caller), ("anonymous:10.0.0.1", &self::caller(1)));
-}
-
-#[test]
-fn fields_that_never_act_are_warned_of() {
-    let document = read::document(
-        &json!({"tools": {"t": {"action": "deny", "rateLimit": {"max": 1, "window": 1}}, "u": {"action": "hide", "reason": "r"}}}),
-    )
-    .unwrap();
-    let policy = compile(PolicyId::new(None, "p"), &document).unwrap();
-    assert_eq!(
-        policy.warnings(),
-        [
-            "tools.t.rateLimit: never acts beside action: deny",
-            "tools.u.reason: never told, since a hidden tool is answered as an unknown one"
-        ]
-    );
 }
 
 /// "A policy in `audit` mode is in force and never refuses or hides; its verdict is recorded beside the real one, and its counters
@@ -399,18 +325,4 @@ fn methods_are_allowed_if_known_and_the_closest_pattern_decides() {
     }
     assert!(Policies::default().decide_method("ping").refusal.is_none());
     assert_eq!(Policies::default().decide_method("resources/read").refusal.map(|refusal| refusal.code), Some(Code::NoPolicy));
-}
-
-/// "`hide` comes before `tools`: what it matches is gone, whatever an entry says."
-#[test]
-fn entries_that_hide_always_wins_over_are_warned_of() {
-    let document = read::document(&json!({"hide": ["secret_*"], "tools": {"secret_a": {}, "secret_b*": {}, "s*": {}}})).unwrap();
-    let policy = compile(PolicyId::new(None, "p"), &document).unwrap();
-    assert_eq!(
-        policy.warnings(),
-        [
-            "tools.secret_a: never acts: hide[0] hides every tool that it matches",
-            "tools.secret_b*: never acts: hide[0] hides every tool that it matches"
-        ]
-    );
 }
