@@ -13,6 +13,7 @@ use crate::resource::{ClusterPolicySpec, Mode, PolicySpec, Selector, Server};
 mod hint;
 mod located;
 mod manifest;
+mod plain;
 mod resource;
 mod shape;
 

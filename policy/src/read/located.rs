@@ -4,6 +4,8 @@ use granit_parser::{Event, Marker, Parser, ScalarStyle};
 use serde_json::Value;
 use serde_saphyr::Location;
 
+use super::{FieldError, error, plain, shape};
+
 /// A place in a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
@@ -31,6 +33,8 @@ pub struct Located {
     pub value: Value,
     /// Where it says it.
     pub places: Places,
+    /// What it says in a way that not every reader of YAML takes for the same. To be refused in a policy, which kubectl reads too.
+    pub doubts: Vec<FieldError>,
 }
 
 /// Where the fields of a document stand.
@@ -114,20 +118,29 @@ pub(super) fn documents(text: &str) -> Result<Vec<Located>, (Option<Place>, Stri
         let place = cause.location().and_then(Place::of);
         (place, super::hint::syntax(text, place, &cause))
     })?;
-    let mut places = places(text);
-    if places.len() != values.len() {
-        // The two readings left out different documents: no place is better than a wrong one.
-        places = vec![Places { own: None, parts: Parts::Scalar }; values.len()];
+    let mut seen = seen(text);
+    if seen.len() != values.len() {
+        // The two readings left out different documents: no place is better than a wrong one, and any doubt may be of any document.
+        let doubts: Vec<_> = seen.into_iter().flat_map(|(_, doubts)| doubts).collect();
+        seen = vec![(Places { own: None, parts: Parts::Scalar }, doubts); values.len()];
     }
-    Ok(values.into_iter().zip(places).map(|(value, places)| Located { value, places }).collect())
+    Ok(values.into_iter().zip(seen).map(|(value, (places, doubts))| Located { value, places, doubts }).collect())
 }
 
-/// The places in each document of a text that was read before, and so is within the bounds of the reader.
-fn places(text: &str) -> Vec<Places> {
+/// The places in each document of a text that was read before, and so is within the bounds of the reader; and what readers differ in.
+fn seen(text: &str) -> Vec<(Places, Vec<FieldError>)> {
     let mut documents = Vec::new();
+    let mut doubts = Vec::new();
     let mut open: Vec<Open> = Vec::new();
     for (event, span) in Parser::new_from_str(text).map_while(Result::ok) {
         let own = Some(Place::at(span.start));
+        let scalar = event.scalar();
+        let doubt = match scalar {
+            _ if event.tag().is_some() => Some(plain::tagged()),
+            Some((text, ScalarStyle::Plain)) => plain::doubt(text),
+            _ => None,
+        };
+        doubts.extend(doubt.map(|doubt| error(path(&open, scalar.map_or("", |(text, _)| text)), doubt)));
         let (key, done) = match event {
             Event::MappingStart(..) => {
                 open.push(Open { own, parts: Parts::Map(Vec::new()), key: None });
@@ -152,7 +165,7 @@ fn places(text: &str) -> Vec<Places> {
             _ => continue,
         };
         let Some(around) = open.last_mut() else {
-            documents.push(done);
+            documents.push((done, std::mem::take(&mut doubts)));
             continue;
         };
         match (&mut around.parts, around.key.take()) {
@@ -162,6 +175,15 @@ fn places(text: &str) -> Vec<Places> {
         }
     }
     documents
+}
+
+/// The path of what comes next in the innermost of these: the scalar itself, where a key is awaited.
+fn path(open: &[Open], scalar: &str) -> String {
+    open.iter().fold(String::new(), |path, around| match (&around.parts, &around.key) {
+        (Parts::List(elements), _) => format!("{path}[{}]", elements.len()),
+        (_, Some((key, _))) => shape::join(&path, key),
+        (_, None) => shape::join(&path, scalar),
+    })
 }
 
 /// A list or a map that has not ended yet.

@@ -186,15 +186,18 @@ pub fn policies(name: &str, documents: Vec<Located>) -> Result<Vec<Manifest>, Ve
     let mut manifests = Vec::new();
     let mut errors = Vec::new();
     let mut names = BTreeSet::new();
-    for Located { value, places } in documents.into_iter().filter(|document| !is_foreign(&document.value)) {
+    for Located { value, places, mut doubts } in documents.into_iter().filter(|document| !is_foreign(&document.value)) {
         match manifest(name, &value, &places) {
-            Ok(manifest) => {
+            Ok(manifest) if doubts.is_empty() => {
                 if !names.insert((manifest.kind == Kind::ClusterPolicy, manifest.id.clone())) {
                     errors.push(manifest.named_twice("this file"));
                 }
                 manifests.push(manifest);
             }
-            Err(FieldErrors(fields)) => errors.extend(in_order(fields.into_iter().map(|field| FileError::new(name, &places, field)))),
+            read => {
+                doubts.extend(read.err().into_iter().flat_map(|FieldErrors(fields)| fields));
+                errors.extend(in_order(doubts.into_iter().map(|field| FileError::new(name, &places, field))));
+            }
         }
     }
     if errors.is_empty() { Ok(manifests) } else { Err(errors) }

@@ -3,6 +3,8 @@
 use super::{FieldError, error};
 use crate::resource::{Operator, Selector, Server};
 
+/// As many ports as either field takes.
+const MAX_PORTS: usize = 16;
 /// The ports of the sidecar.
 const OWN_PORTS: std::ops::RangeInclusive<u16> = 14140..=14142;
 
@@ -30,6 +32,9 @@ fn requirements<'a>(path: &'a str, selector: &'a Selector) -> impl Iterator<Item
 
 fn ports(server: &Server) -> impl Iterator<Item = FieldError> {
     let fields = [("ports", &server.ports), ("passthroughPorts", &server.passthrough_ports)];
+    let many = fields.into_iter().filter(|(_, ports)| ports.len() > MAX_PORTS);
+    let many = many
+        .map(|(field, ports)| error(format!("spec.server.{field}"), format!("has {} ports; at most {MAX_PORTS} are allowed", ports.len())));
     let reserved = fields.into_iter().flat_map(|(field, ports)| {
         let own = ports.iter().enumerate().filter(|(_, port)| OWN_PORTS.contains(port));
         own.map(move |(i, _)| error(format!("spec.server.{field}[{i}]"), "14140, 14141 and 14142 belong to the sidecar"))
@@ -39,7 +44,7 @@ fn ports(server: &Server) -> impl Iterator<Item = FieldError> {
         let message = format!("a port is one of ports or one of passthroughPorts, not both; {port} is");
         error(format!("spec.server.passthroughPorts[{i}]"), message)
     });
-    reserved.chain(twice)
+    many.chain(reserved).chain(twice)
 }
 
 fn path(server: &Server) -> impl Iterator<Item = FieldError> {

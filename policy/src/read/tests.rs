@@ -184,10 +184,10 @@ fn a_bare_document_must_not_have_the_resources_fields() {
 #[test]
 fn a_file_holds_documents_and_manifests() {
     let text = format!(
-        "{SMALLEST}\n---\napiVersion: mcp-policy.dev/v1alpha1\nkind: McpPolicy\nmetadata: {{name: p, namespace: n}}\nspec:\n  selector: {{}}\n  tools:\n    a: {{rateLimit: {{max: 1, window: 5}}}}\n"
+        "{SMALLEST}\n---\napiVersion: mcp-policy.dev/v1alpha1\nkind: McpPolicy\nmetadata: {{name: p, namespace: ns}}\nspec:\n  selector: {{}}\n  tools:\n    a: {{rateLimit: {{max: 1, window: 5}}}}\n"
     );
     let manifests = file("policy.yaml", &text).unwrap();
-    assert_eq!(manifests.iter().map(|manifest| manifest.id.to_string()).collect::<Vec<_>>(), ["policy.yaml", "n/p"]);
+    assert_eq!(manifests.iter().map(|manifest| manifest.id.to_string()).collect::<Vec<_>>(), ["policy.yaml", "ns/p"]);
     assert_eq!(manifests[1].document.tools["a"].rate_limit.as_ref().unwrap().window, Window::Seconds(5));
     assert!(manifests[1].is_resource() && !manifests[0].is_resource());
 }
@@ -229,11 +229,11 @@ fn a_file_that_cannot_be_read_says_where() {
         (manifest.replace("name: p", "name: 1"), "p.yaml:3:12: metadata.name: must be a string, but is a number; put it in quotes"),
         (format!("{manifest}sepc: {{}}"), "p.yaml:5:1: sepc: unknown field; did you mean `spec`?"),
         (
-            cluster.replace("name: p", "name: p, namespace: n"),
+            cluster.replace("name: p", "name: p, namespace: ns"),
             "p.yaml:3:21: metadata.namespace: a ClusterMcpPolicy belongs to no namespace; `spec.namespaceSelector` selects those that it governs",
         ),
         ("- a".to_owned(), "p.yaml:1:1: must be a policy document, but is a list"),
-        ("default: yes".to_owned(), "p.yaml:1:1: default: `yes` is not one of `deny`, `allow`"),
+        ("default: maybe".to_owned(), "p.yaml:1:1: default: `maybe` is not one of `deny`, `allow`"),
         ("\nversion: 1".to_owned(), "p.yaml:2:1: version: must be the string \"1\", in quotes"),
         // All of them, not only the first.
         (
@@ -247,6 +247,63 @@ fn a_file_that_cannot_be_read_says_where() {
         let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
         assert_eq!(said, expected, "{text}");
     }
+}
+
+/// What kubectl would read otherwise must not pass a check: the file is not the policy that would be applied.
+#[test]
+fn what_readers_of_yaml_take_for_different_values_is_refused() {
+    let number = |text: &str| {
+        format!("readers of YAML take `{text}` for different numbers, or for a string; write a number as in JSON, a string in quotes")
+    };
+    let word = |text: &str, value: bool| format!("kubectl reads `{text}` as {value}, YAML 1.2 as a string; write {value} or \"{text}\"");
+    let merge = "merge keys are not YAML 1.2, and readers differ in which field wins; write the fields out";
+    let tag = "readers of YAML differ in what a tag (`!…`) does; write the value without it, a string in quotes";
+    let limit = |max: &str| format!("tools:\n  t:\n    limits:\n      - {{counter: c, window: minute, max: {max}}}\n");
+    let equals = |value: &str| format!("tools: {{t: {{require: [{{path: args.x, op: in, value: [a, {value}]}}]}}}}\n");
+    let cases = [
+        (limit("010"), format!("p.yaml:4:38: tools.t.limits[0].max: {}", number("010"))),
+        (limit("0x1F"), format!("p.yaml:4:38: tools.t.limits[0].max: {}", number("0x1F"))),
+        (limit("0o17"), format!("p.yaml:4:38: tools.t.limits[0].max: {}", number("0o17"))),
+        (limit("1_000"), format!("p.yaml:4:38: tools.t.limits[0].max: {}", number("1_000"))),
+        (equals("no"), format!("p.yaml:1:57: tools.t.require[0].value[1]: {}", word("no", false))),
+        (equals("Y"), format!("p.yaml:1:57: tools.t.require[0].value[1]: {}", word("Y", true))),
+        (equals("!!str a"), format!("p.yaml:1:63: tools.t.require[0].value[1]: {tag}")),
+        ("tools: {on: {}}".to_owned(), format!("p.yaml:1:9: tools.on: {}", word("on", true))),
+        ("tools: !x {a: {}}".to_owned(), format!("p.yaml:1:1: tools: {tag}")),
+        ("!x {tools: {}}".to_owned(), format!("p.yaml:1:4: {tag}")),
+        ("allTools: &all {action: deny}\ntools:\n  t: {action: allow, <<: *all}\n".to_owned(), format!("p.yaml:3:22: tools.t.<<: {merge}")),
+        // Beside what else is wrong, in the order of the file.
+        (
+            "hid: []\ntools: {t: {reason: off}}\nb: 1\n".to_owned(),
+            format!(
+                "p.yaml:1:1: hid: unknown field; did you mean `hide`?\np.yaml:2:13: tools.t.reason: {}\n\
+                 p.yaml:3:1: b: unknown field; known here: allTools, default, hide, methods, tools, version",
+                word("off", false)
+            ),
+        ),
+        (
+            "tools: {}\n---\napiVersion: mcp-policy.dev/v1alpha1\nkind: McpPolicy\nmetadata: {name: no}\nspec: {}\n".to_owned(),
+            format!("p.yaml:5:12: metadata.name: {}", word("no", false)),
+        ),
+    ];
+    for (text, expected) in cases {
+        let errors = file("p.yaml", &text).unwrap_err();
+        let said = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+        assert_eq!(said, expected, "{text}");
+    }
+    for text in [
+        limit("10"),
+        limit("1.0"),
+        limit("1e1"),
+        equals("'no'"),
+        equals("\"010\""),
+        equals("true"),
+        "tools: {'on': {}, \"<<\": {}}".to_owned(),
+    ] {
+        file("p.yaml", &text).unwrap_or_else(|errors| panic!("{text}: {errors:?}"));
+    }
+    let foreign = "apiVersion: v1\nkind: ConfigMap\ndata: {mode: 0644, <<: {a: b}, on: !x yes}\n---\ntools: {}\n";
+    assert_eq!(file("p.yaml", foreign).unwrap().len(), 1, "manifests of other kinds are not ours to judge");
 }
 
 #[test]
