@@ -207,6 +207,9 @@ fn told(fault: Fault) -> &'static str {
         Fault::TooLong => "are too long",
         Fault::TooDeep => "are too deeply nested",
         Fault::DuplicateKey => "have a key twice in one object",
+        Fault::LookalikeKey => {
+            "have two keys in one object that some servers take for one: they overlook case, blanks and forms of letters"
+        }
         Fault::LoneSurrogate => "have an escaped surrogate without its other half",
         Fault::Number => "have a number with too many digits or too large an exponent",
     }

@@ -1,6 +1,6 @@
 //! A decision as fields with names, as tests compare them and machines read them.
 
-use mcp_policy::{Audited, Decision, MethodOutcome, Outcome, Refusal};
+use mcp_policy::{Audited, Code, Decision, MethodOutcome, Outcome, Refusal};
 use serde_json::{Map, Value, json};
 
 /// A decision, field by field.
@@ -18,6 +18,12 @@ pub fn decision(outcome: &Outcome) -> Map<String, Value> {
         Decision::Refused(refusal) => refused(refusal, &outcome.audited),
     };
     members(fields)
+}
+
+/// What the sidecar says of a message that it cannot read in one way only, field by field.
+pub fn malformed() -> Map<String, Value> {
+    let refusal = Refusal { code: Code::Malformed, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None };
+    members(refused(&refusal, &[]))
 }
 
 /// The decision on a method, field by field.

@@ -247,5 +247,51 @@ fn what_kubectl_refuses_is_told() {
     std::fs::set_permissions(folder.path().join("kubectl"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let (code, out, errors) = explain_pod(&folder, &[]);
     assert_eq!((code, out.as_str()), (Some(2), ""));
-    assert_eq!(errors, "error: kubectl get pod failed: Error from server (NotFound): pods \"web-0\" not found\n");
+    assert_eq!(errors, "error: kubectl get pod --output=json -- web-0 failed: Error from server (NotFound): pods \"web-0\" not found\n");
+}
+
+#[test]
+fn a_pod_that_nothing_governs_is_told_apart_from_one_that_refuses() {
+    let folder = folder(&[(
+        "kubectl",
+        "#!/bin/sh\ncase \"$2\" in\npod) echo '{\"metadata\": {\"name\": \"web-0\", \"namespace\": \"shop\"}}';;\n*) echo '{\"items\": []}';;\nesac\n",
+    )]);
+    std::fs::set_permissions(folder.path().join("kubectl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (code, out, errors) = explain_pod(&folder, &[]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert_eq!(
+        errors,
+        "error: pod web-0 of namespace shop is not governed: no policy selects it, and it has no sidecar, so every call reaches its server\n"
+    );
+}
+
+#[test]
+fn who_may_not_see_policies_of_the_cluster_is_told_that_they_may_refuse_more() {
+    let folder = cluster(&json!({"items": []}));
+    let kubectl = folder.path().join("kubectl");
+    let forbidden = "clustermcppolicies.mcp-policy.dev) echo 'Error from server (Forbidden): you cannot list them' >&2; exit 1;;";
+    let script = std::fs::read_to_string(&kubectl).unwrap();
+    std::fs::write(&kubectl, script.replace("clustermcppolicies.mcp-policy.dev) ", &format!("{forbidden}\nnothing) "))).unwrap();
+    let (code, out, errors) = explain_pod(&folder, &[]);
+    assert_eq!((code, errors.as_str()), (Some(0), ""));
+    let note = "note: policies of the cluster cannot be read, and may refuse more than is told here: kubectl get \
+                clustermcppolicies.mcp-policy.dev --output=json failed: Error from server (Forbidden): you cannot list them\n";
+    assert!(out.contains(note) && out.contains("decision: allowed by imaging/changed"), "{out}");
+}
+
+#[test]
+fn that_pods_still_enforce_another_revision_is_told_in_the_operators_words() {
+    let policy = |status: &str| {
+        let condition = json!({"type": "Programmed", "status": status, "message": "1 of 2 selected pods enforces generation 3."});
+        json!({
+            "metadata": {"name": "guard", "generation": 3},
+            "spec": {"namespaceSelector": {}, "selector": {}, "default": "allow"},
+            "status": {"observedGeneration": 3, "conditions": [condition]},
+        })
+    };
+    for (status, is_told) in [("False", true), ("True", false)] {
+        let (_, out, _) = explain_pod(&cluster(&json!({"items": [policy(status)]})), &[]);
+        assert!(out.contains("note: guard: generation 3 is in force\n"), "{out}");
+        assert_eq!(out.contains("note: guard: 1 of 2 selected pods enforces generation 3.\n"), is_told, "{out}");
+    }
 }

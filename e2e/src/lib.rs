@@ -12,6 +12,7 @@
 #![allow(clippy::must_use_candidate, reason = "helpers of tests: nobody depends on them")]
 
 pub mod agent;
+pub mod cli;
 pub mod cluster;
 pub mod cluster_policy;
 pub mod forward;

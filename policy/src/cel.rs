@@ -91,6 +91,7 @@ mod types;
 use std::sync::Arc;
 
 use crate::facts::Facts;
+use crate::regexp::Regexps;
 use crate::truth::Truth;
 
 /// A compiled expression that gives a boolean.
@@ -101,9 +102,9 @@ pub(crate) struct Program {
 
 impl Program {
     /// Compiles and type-checks an expression. The error says what is wrong and where.
-    pub fn compile(text: &str) -> Result<Self, String> {
+    pub fn compile(text: &str, regexps: &mut Regexps) -> Result<Self, String> {
         let parsed = parse::parse(text)?;
-        match check::condition(&parsed) {
+        match check::condition(&parsed, regexps) {
             Ok(root) => Ok(Self { root: Arc::new(root) }),
             Err(problem) => Err(match parse::place(text, problem.id) {
                 Some(place) => format!("{place}: {}", problem.message),

@@ -11,6 +11,7 @@ use crate::number::Decimal;
 use crate::path::Path;
 use crate::pattern;
 use crate::policy_id::PolicyId;
+use crate::regexp::Regexps;
 use crate::resource::Mode;
 use crate::schema::ArgumentsSchema;
 
@@ -160,7 +161,7 @@ pub struct CompileError {
 
 /// Compiles a document.
 pub fn compile(id: PolicyId, document: &Document) -> Result<Policy, CompileErrors> {
-    let mut compiler = Compiler { id, errors: Vec::new(), warnings: Vec::new(), counters: BTreeMap::new() };
+    let mut compiler = Compiler { id, errors: Vec::new(), warnings: Vec::new(), counters: BTreeMap::new(), regexps: Regexps::default() };
     let Document { version: _, default, hide, all_tools, tools, methods } = document;
 
     compiler.bound("hide", "patterns", hide.len(), MAX_HIDE);
@@ -227,6 +228,7 @@ struct Compiler {
     warnings: Vec<String>,
     /// Counters by name, as the first rule that named each one declared it.
     counters: BTreeMap<String, Declared>,
+    regexps: Regexps,
 }
 
 struct Declared {
@@ -266,7 +268,7 @@ impl Compiler {
             self.error(format!("{path}.arguments.maxBytes"), format!("is at most {MAX_ARGUMENT_BYTES}: no message is longer"));
         }
         let schema = arguments.and_then(|arguments| arguments.schema.as_ref()).and_then(|schema| {
-            ArgumentsSchema::compile(schema)
+            ArgumentsSchema::compile(schema, &mut self.regexps)
                 .map_err(|(place, message)| {
                     let dot = if place.is_empty() { "" } else { "." };
                     self.error(format!("{path}.arguments.schema{dot}{place}"), message);
@@ -342,7 +344,7 @@ impl Compiler {
     fn conditions(&mut self, path: &str, conditions: &[document::Condition]) -> Vec<Condition> {
         let mut compiled = Vec::with_capacity(conditions.len());
         for (i, condition) in conditions.iter().enumerate() {
-            match Condition::compile(condition) {
+            match Condition::compile(condition, &mut self.regexps) {
                 Ok(condition) => compiled.push(condition),
                 Err(errors) => {
                     for (field, message) in errors {

@@ -3,7 +3,8 @@
 use crate::cel::Program;
 use crate::document;
 use crate::facts::Facts;
-use crate::path::{Found, NoSuchParts, Path};
+use crate::path::{Found, Obstacle, Path};
+use crate::regexp::Regexps;
 use crate::truth::{self, Truth};
 use crate::value::Value;
 
@@ -41,14 +42,14 @@ enum Question {
 /// Why one of the values that a path leads to does not decide.
 #[derive(Clone, Copy)]
 enum Unclear<'a> {
-    Path(NoSuchParts),
+    Path(Obstacle),
     Value(Unreadable, &'a Value<'a>),
 }
 
 impl Condition {
     /// Compiles a condition. Errors name the field within it (`path`, `op`, `value`, `cel`, or nothing for the whole) and say what
     /// would be right.
-    pub fn compile(condition: &document::Condition) -> Result<Self, Vec<(&'static str, String)>> {
+    pub fn compile(condition: &document::Condition, regexps: &mut Regexps) -> Result<Self, Vec<(&'static str, String)>> {
         let document::Condition { path, op, value, cel } = condition;
         match (path, cel) {
             (None, None) => Err(vec![("", "needs `path`, `op` and `value`, or `cel`".to_owned())]),
@@ -58,14 +59,14 @@ impl Condition {
             (None, Some(text)) => {
                 let beside = [("op", op.is_some()), ("value", value.is_some())].into_iter().filter(|(_, written)| *written);
                 let mut errors: Vec<_> = beside.map(|(field, _)| (field, "means nothing beside `cel`".to_owned())).collect();
-                match Program::compile(text) {
+                match Program::compile(text, regexps) {
                     Ok(program) if errors.is_empty() => return Ok(Self(Question::Expression { text: text.as_str().into(), program })),
                     Ok(_) => {}
                     Err(message) => errors.push(("cel", message)),
                 }
                 Err(errors)
             }
-            (Some(path), None) => match (Path::parse(path), Test::compile(*op, value.as_ref())) {
+            (Some(path), None) => match (Path::parse(path), Test::compile(*op, value.as_ref(), regexps)) {
                 (Ok(path), Ok(test)) => Ok(Self(Question::Argument { path, test })),
                 (path, test) => Err(path.err().map(|message| ("path", message)).into_iter().chain(test.err()).collect()),
             },
@@ -94,7 +95,7 @@ fn argument(path: &Path, test: &Test, args: &Value<'_>, elements: Elements) -> T
     let answers = path.find(args).map(|found| match found {
         Found::Value(value) => test.ask(value).map_err(|cause| Unclear::Value(cause, value)),
         Found::Missing => Ok(test.holds_for_missing()),
-        Found::NoSuchParts(cause) => Err(Unclear::Path(cause)),
+        Found::Blocked(cause) => Err(Unclear::Path(cause)),
     });
     let answer = match elements {
         Elements::All => truth::all(answers),

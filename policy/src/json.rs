@@ -7,6 +7,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use crate::lookalike;
+
 /// Arrays and objects within each other, the outermost included. Well below the 100 to 128 at which official servers begin to fail.
 pub const MAX_DEPTH: usize = 64;
 /// Digits of one number, exponent included. Servers agree on exact decimals of this length, not on longer ones.
@@ -31,6 +33,8 @@ pub enum Fault {
     TooDeep,
     /// A key twice in one object, after unescaping.
     DuplicateKey,
+    /// Two keys in one object of the arguments that some servers take for one.
+    LookalikeKey,
     /// An escaped surrogate without its other half.
     LoneSurrogate,
     /// A number with too many digits or too large an exponent.
@@ -56,13 +60,14 @@ pub enum Kind {
 
 /// A cursor over one JSON text.
 ///
-/// An ambiguity ([`Fault::DuplicateKey`], [`Fault::LoneSurrogate`], [`Fault::Number`]) does not stop the scan, so that the id of the
+/// An ambiguity ([`Fault::DuplicateKey`], [`Fault::LookalikeKey`], [`Fault::LoneSurrogate`], [`Fault::Number`]) does not stop the scan, so that the id of the
 /// message can still be read; [`Scanner::finish`] reports the first one. Whoever scans must call it before believing anything.
 pub struct Scanner<'a> {
     text: &'a str,
     at: usize,
     depth: usize,
     ambiguity: Option<Fault>,
+    in_arguments: bool,
     /// Keys of the objects that are open, innermost last.
     keys: Vec<Key>,
     /// The unescaped text of those keys that have escapes.
@@ -74,6 +79,15 @@ struct Key {
     start: u32,
     end: u32,
     in_unescaped: bool,
+    /// Within arguments: the key as [`lookalike::folded`] sees it.
+    folded: u64,
+}
+
+impl Key {
+    fn text<'t>(&self, text: &'t str, unescaped: &'t str) -> &'t [u8] {
+        let source = if self.in_unescaped { unescaped } else { text };
+        &source.as_bytes()[self.start as usize..self.end as usize]
+    }
 }
 
 /// A string as it stands in the text, without its quotes.
@@ -92,7 +106,7 @@ impl<'a> Scanner<'a> {
             return Err(Fault::Bom);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| Fault::NotUtf8)?;
-        Ok(Self { text, at: 0, depth: 0, ambiguity: None, keys: Vec::new(), unescaped: String::new() })
+        Ok(Self { text, at: 0, depth: 0, ambiguity: None, in_arguments: false, keys: Vec::new(), unescaped: String::new() })
     }
 
     /// Ends the scan: nothing but white space may follow, and nothing may have been ambiguous.
@@ -156,8 +170,8 @@ impl<'a> Scanner<'a> {
                 self.expect(b',')?;
             }
         }
-        if self.has_duplicate(first_key) {
-            self.doubt(Fault::DuplicateKey);
+        if let Some(fault) = if self.in_arguments { self.confusable(first_key) } else { self.duplicate(first_key) } {
+            self.doubt(fault);
         }
         self.keys.truncate(first_key);
         self.unescaped.truncate(first_unescaped);
@@ -190,6 +204,15 @@ impl<'a> Scanner<'a> {
         self.white_space();
         let raw = self.raw_string()?;
         Ok(if raw.escaped { unescape(raw.text).into() } else { raw.text.into() })
+    }
+
+    /// Reads arguments, in which no object may have two keys that some servers take for one: which of them such a server reads
+    /// cannot be known.
+    pub fn arguments<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> T {
+        let outside = std::mem::replace(&mut self.in_arguments, true);
+        let result = read(self);
+        self.in_arguments = outside;
+        result
     }
 
     /// Where the scan stands. After [`Scanner::kind`]: at the first byte of the value.
@@ -233,26 +256,39 @@ impl<'a> Scanner<'a> {
             let key = unescape(raw.text);
             let start = self.unescaped.len();
             self.unescaped.push_str(&key);
-            self.keys.push(Key { start: offset(start)?, end: offset(self.unescaped.len())?, in_unescaped: true });
+            let folded = self.folded(&key);
+            self.keys.push(Key { start: offset(start)?, end: offset(self.unescaped.len())?, in_unescaped: true, folded });
             Ok(key.into())
         } else {
             let end = self.at - 1;
-            self.keys.push(Key { start: offset(end - raw.text.len())?, end: offset(end)?, in_unescaped: false });
+            let folded = self.folded(raw.text);
+            self.keys.push(Key { start: offset(end - raw.text.len())?, end: offset(end)?, in_unescaped: false, folded });
             Ok(raw.text.into())
         }
     }
 
+    fn folded(&self, key: &str) -> u64 {
+        if self.in_arguments { lookalike::folded(key) } else { 0 }
+    }
+
     /// Whether two of the keys from this one on are equal. Sorting keeps a body of many keys from costing quadratic time, and needs
     /// no memory that an attacker could make large.
-    fn has_duplicate(&mut self, first_key: usize) -> bool {
+    fn duplicate(&mut self, first_key: usize) -> Option<Fault> {
         let Self { text, keys, unescaped, .. } = self;
-        let text_of = |key: &Key| {
-            let source = if key.in_unescaped { unescaped.as_bytes() } else { text.as_bytes() };
-            &source[key.start as usize..key.end as usize]
-        };
-        let keys = &mut keys[first_key..];
-        keys.sort_unstable_by(|a, b| text_of(a).cmp(text_of(b)));
-        keys.windows(2).any(|pair| text_of(&pair[0]) == text_of(&pair[1]))
+        let keys = keys.get_mut(first_key..)?;
+        keys.sort_unstable_by(|a, b| a.text(text, unescaped).cmp(b.text(text, unescaped)));
+        let is_twice = keys.windows(2).any(|pair| pair[0].text(text, unescaped) == pair[1].text(text, unescaped));
+        is_twice.then_some(Fault::DuplicateKey)
+    }
+
+    /// The same, where two keys that some servers take for one are as bad as two that are equal.
+    fn confusable(&mut self, first_key: usize) -> Option<Fault> {
+        let Self { text, keys, unescaped, .. } = self;
+        let keys = keys.get_mut(first_key..)?;
+        keys.sort_unstable_by_key(|key| key.folded);
+        let pair = keys.windows(2).find(|pair| pair[0].folded == pair[1].folded)?;
+        let is_equal = pair[0].text(text, unescaped) == pair[1].text(text, unescaped);
+        Some(if is_equal { Fault::DuplicateKey } else { Fault::LookalikeKey })
     }
 
     fn raw_string(&mut self) -> Result<RawString<'a>, Fault> {

@@ -170,8 +170,12 @@ impl<'a> Asked<'a, '_> {
     }
 
     /// The arguments as a value, or the refusal of a call whose arguments cannot be read: the sidecar has refused those before.
-    fn args(&self) -> Result<&Value<'a>, Refusal> {
-        self.arguments.value().map_err(|_| Refusal::of(Code::Malformed))
+    fn args<T: Trace>(&self, trace: &mut T) -> Result<&Value<'a>, Refusal> {
+        self.arguments.value().map_err(|_| {
+            let account = "the arguments can be read in more ways than one, or not at all; the sidecar refuses such a call before any rule";
+            trace.step(|| Step::of(self.policy, String::new(), Verdict::Refuses, account));
+            Refusal::of(Code::Malformed)
+        })
     }
 
     /// Of equal globs the gravest action holds; the tool's own action is told before that of `allTools`.
@@ -222,7 +226,7 @@ impl<'a> Asked<'a, '_> {
         if rule.require.is_empty() {
             return None;
         }
-        let args = match self.args() {
+        let args = match self.args(trace) {
             Ok(args) => args,
             Err(refusal) => return Some(refusal),
         };
@@ -260,7 +264,7 @@ impl<'a> Asked<'a, '_> {
         if rule.deny_if.is_empty() {
             return None;
         }
-        let args = match self.args() {
+        let args = match self.args(trace) {
             Ok(args) => args,
             Err(refusal) => return Some(refusal),
         };
@@ -326,7 +330,7 @@ impl<'a> Asked<'a, '_> {
                 let amount = match &limit.amount {
                     None => ONE_CALL,
                     Some(path) => {
-                        let amount = match self.args() {
+                        let amount = match self.args(trace) {
                             Ok(args) => path.amount(args),
                             Err(refusal) => return Some(refusal),
                         };

@@ -19,6 +19,7 @@ mod facts;
 pub mod json;
 mod judge;
 mod limit;
+pub mod lookalike;
 pub mod method;
 pub mod number;
 mod path;

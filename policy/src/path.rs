@@ -1,10 +1,12 @@
 //! Paths into a call's arguments: `args`, then any of `.name`, `["any key"]`, `[0]`, `[*]`.
 //!
-//! An absent member or index, and anything under `null`, is missing. A step on a value that has no such parts cannot be decided.
+//! An absent member or index, and anything under `null`, is missing. A step on a value that has no such parts cannot be decided,
+//! nor can one to a member that is missing where a look-alike of it is there.
 
 use std::fmt;
 use std::slice;
 
+use crate::lookalike::Lookalike;
 use crate::value::Value;
 
 mod parse;
@@ -29,12 +31,22 @@ enum Step {
 pub(crate) enum Found<'a> {
     Value(&'a Value<'a>),
     Missing,
-    /// A step met a value without such parts.
-    NoSuchParts(NoSuchParts),
+    /// A step could not be taken.
+    Blocked(Obstacle),
+}
+
+/// Why a step cannot be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Obstacle {
+    #[error(transparent)]
+    NoSuchParts(#[from] NoSuchParts),
+    #[error(transparent)]
+    Lookalike(#[from] Lookalike),
 }
 
 /// A step that met a value without such parts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a step needs {wanted} and meets {found}")]
 pub(crate) struct NoSuchParts {
     /// What the step can be taken on.
     wanted: &'static str,
@@ -63,7 +75,7 @@ impl Path {
         // A path of an amount has no `[*]`, and so leads to one.
         match self.find(args).next() {
             None | Some(Found::Missing) => Err(format!("{self} is missing")),
-            Some(Found::NoSuchParts(cause)) => Err(format!("{self} cannot be followed: {cause}")),
+            Some(Found::Blocked(cause)) => Err(format!("{self} cannot be followed: {cause}")),
             Some(Found::Value(Value::Number(number))) if number.is_negative() => Err(format!("{self} is negative")),
             Some(Found::Value(Value::Number(number))) if number.is_beyond_exact() => Err(format!("{self} is beyond ±2^53")),
             Some(Found::Value(Value::Number(number))) => number.to_units().ok_or_else(|| format!("{self} cannot be counted")),
@@ -112,7 +124,10 @@ impl<'a> Finder<'_, 'a> {
         for (i, step) in self.steps.iter().enumerate().skip(from) {
             let part = match (step, value) {
                 (_, Value::Null) => None,
-                (Step::Member(name), Value::Object(members)) => members.get(name),
+                (Step::Member(name), Value::Object(members)) => match members.get(name) {
+                    Ok(member) => member,
+                    Err(cause) => return Some(Found::Blocked(cause.into())),
+                },
                 (Step::Element(index), Value::Array(elements)) => elements.get(*index),
                 (Step::EachElement, Value::Array(elements)) => {
                     self.open.push((i + 1, elements.iter()));
@@ -120,7 +135,7 @@ impl<'a> Finder<'_, 'a> {
                 }
                 (step, other) => {
                     let wanted = if matches!(step, Step::Member(_)) { "an object" } else { "an array" };
-                    return Some(Found::NoSuchParts(NoSuchParts { wanted, found: other.describe() }));
+                    return Some(Found::Blocked(NoSuchParts { wanted, found: other.describe() }.into()));
                 }
             };
             let Some(part) = part else { return Some(Found::Missing) };
@@ -140,12 +155,6 @@ impl fmt::Display for Path {
 impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-impl fmt::Display for NoSuchParts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a step needs {} and meets {}", self.wanted, self.found)
     }
 }
 

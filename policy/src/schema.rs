@@ -10,13 +10,17 @@ use std::sync::Arc;
 use jsonschema::{Draft, PatternOptions, ValidationOptions, Validator};
 
 use crate::json::MAX_DEPTH;
-use crate::regexp;
+use crate::lookalike::Lookalike;
+use crate::regexp::{self, Regexps};
 
 mod keyword;
+mod names;
 mod pattern;
 mod recursion;
 mod report;
 mod walk;
+
+use names::Names;
 
 /// A schema that arguments can be checked against.
 #[derive(Clone)]
@@ -26,24 +30,26 @@ pub(crate) struct ArgumentsSchema {
     patterns: Arc<HashMap<String, String>>,
     /// Whether a `$ref` leads back to a schema that it is in.
     recursive: bool,
+    names: Arc<Names>,
 }
 
 impl ArgumentsSchema {
     /// Compiles a schema. The error names the place in the schema (`properties.id.pattern`; empty for the whole) and says what
     /// would be right.
-    pub fn compile(schema: &serde_json::Value) -> Result<Self, (String, String)> {
+    pub fn compile(schema: &serde_json::Value, regexps: &mut Regexps) -> Result<Self, (String, String)> {
         if !schema.is_object() {
             return Err((String::new(), "must be a JSON Schema, an object; `{}` holds for every value".to_owned()));
         }
         let options = options();
         let is_known_format = |name: &str| options.is_known_format(Draft::Draft202012, name);
-        let walked = walk::walk(schema, &is_known_format)?;
+        let walked = walk::walk(schema, &is_known_format, regexps)?;
         let recursive = recursion::check(&walked.parts)?;
         let validator = options.build(&walked.schema).map_err(|cause| {
             let place = report::place_in_schema(cause.instance_path());
             (place, report::shortened(&cause.to_string()))
         })?;
-        Ok(Self { validator: Arc::new(validator), patterns: Arc::new(walked.patterns), recursive })
+        let names = Names::of(walked.parts);
+        Ok(Self { validator: Arc::new(validator), patterns: Arc::new(walked.patterns), recursive, names: Arc::new(names) })
     }
 
     /// Checks arguments, a JSON text that was read strictly before. The error says what is wrong with which argument, with
@@ -51,6 +57,9 @@ impl ArgumentsSchema {
     pub fn check(&self, arguments: &str) -> Result<(), String> {
         let value: serde_json::Value =
             serde_json::from_str(arguments).map_err(|_| "args: a number is out of the range of doubles".to_owned())?;
+        if let Some(place) = self.names.lookalike(&value) {
+            return Err(format!("{}: {Lookalike}", report::place_in_arguments(&place, &value)));
+        }
         if self.validator.is_valid(&value) {
             return Ok(());
         }

@@ -1,9 +1,12 @@
 //! A JSON value as the engine reads it: exact numbers, members in the order of their keys, no copy of what needs no unescaping.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use crate::json::{Fault, Kind, Scanner};
+use crate::lookalike::{self, Lookalike};
 use crate::number::Decimal;
+use crate::truth;
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +26,18 @@ pub enum Value<'a> {
 }
 
 /// The members of an object, in the order of their keys; no key appears twice.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Members<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+#[derive(Clone, Debug, Default)]
+pub struct Members<'a> {
+    members: Vec<(Cow<'a, str>, Value<'a>)>,
+    /// The keys as those see them who overlook the most, in order. Made when the first key is missing: most never are.
+    folded: OnceLock<Box<[u64]>>,
+}
 
 impl<'a> Value<'a> {
-    /// Reads one JSON text, as strictly as messages are read.
+    /// Reads the JSON text of arguments, as strictly as messages are read.
     pub fn parse(text: &'a str) -> Result<Self, Fault> {
         let mut scanner = Scanner::new(text.as_bytes())?;
-        let value = read(&mut scanner)?;
+        let value = scanner.arguments(read)?;
         scanner.finish()?;
         Ok(value)
     }
@@ -45,6 +52,19 @@ impl<'a> Value<'a> {
             Self::String(_) => "a string",
             Self::Array(_) => "an array",
             Self::Object(_) => "an object",
+        }
+    }
+
+    /// Whether it is what a policy writes. Where an object lacks one of the policy's keys and has a look-alike of it, that is not known.
+    pub(crate) fn is(&self, written: &Value<'_>) -> Result<bool, Lookalike> {
+        match (self, written) {
+            (Self::Array(elements), Value::Array(others)) if elements.len() == others.len() => {
+                truth::all(elements.iter().zip(others).map(|(element, other)| element.is(other)))
+            }
+            (Self::Object(members), Value::Object(others)) if members.len() == others.len() => {
+                truth::all(others.iter().map(|(key, other)| members.get(key)?.map_or(Ok(false), |member| member.is(other))))
+            }
+            _ => Ok(self == written),
         }
     }
 
@@ -91,28 +111,37 @@ impl From<&serde_json::Value> for Value<'static> {
 }
 
 impl<'a> Members<'a> {
-    /// The value of a key.
-    #[must_use]
-    pub fn get(&self, key: &str) -> Option<&Value<'a>> {
-        let at = self.0.binary_search_by(|(other, _)| other.as_ref().cmp(key)).ok()?;
-        self.0.get(at).map(|(_, value)| value)
+    /// The value of a key, if it is there. An error: it is not, and some servers take another key for it.
+    pub fn get(&self, key: &str) -> Result<Option<&Value<'a>>, Lookalike> {
+        if let Ok(at) = self.members.binary_search_by(|(other, _)| other.as_ref().cmp(key)) {
+            return Ok(self.members.get(at).map(|(_, value)| value));
+        }
+        let fold = || {
+            let mut folded: Box<[_]> = self.members.iter().map(|(key, _)| lookalike::folded(key)).collect();
+            folded.sort_unstable();
+            folded
+        };
+        match self.folded.get_or_init(fold).binary_search(&lookalike::folded(key)) {
+            Ok(_) => Err(Lookalike),
+            Err(_) => Ok(None),
+        }
     }
 
     /// The members, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), value))
+        self.members.iter().map(|(key, value)| (key.as_ref(), value))
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.members.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.members.is_empty()
     }
 }
 
@@ -120,9 +149,17 @@ impl<'a> FromIterator<(Cow<'a, str>, Value<'a>)> for Members<'a> {
     fn from_iter<T: IntoIterator<Item = (Cow<'a, str>, Value<'a>)>>(members: T) -> Self {
         let mut members: Vec<_> = members.into_iter().collect();
         members.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Self(members)
+        Self { members, folded: OnceLock::new() }
     }
 }
+
+impl PartialEq for Members<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.members == other.members
+    }
+}
+
+impl Eq for Members<'_> {}
 
 fn read<'a>(scanner: &mut Scanner<'a>) -> Result<Value<'a>, Fault> {
     Ok(match scanner.kind()? {
@@ -170,13 +207,14 @@ mod tests {
         assert_eq!(members.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["a", "b"]);
         let expected = serde_json::json!({"a": {}, "b": [1, "xA", true, null]});
         assert_eq!(value, Value::from(&expected));
-        assert_eq!(members.get("c"), None);
+        assert_eq!((members.get("c"), members.get("B")), (Ok(None), Err(Lookalike)));
     }
 
     #[test]
     fn what_two_parsers_could_read_differently_is_refused() {
         for (text, fault) in [
             (r#"{"a": 1, "a": 2}"#, Fault::DuplicateKey),
+            (r#"[{"b": {"a": 1, "A": 2}}]"#, Fault::LookalikeKey),
             (r#""\ud800""#, Fault::LoneSurrogate),
             ("1e400", Fault::Number),
             ("1 2", Fault::TrailingBytes),

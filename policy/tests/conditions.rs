@@ -106,6 +106,71 @@ fn a_path_leads_through_keys_and_indexes() {
     ]);
 }
 
+/// "Known mistakes … that this one must not make: … duplicate or case-variant keys judged differently from how the server reads them"
+#[test]
+fn a_key_that_some_servers_take_for_the_rules_is_not_judged() {
+    for arguments in
+        [r#"{"Operation": "delete"}"#, r#"{"OPERATION": "read"}"#, r#"{"operation\u0000": "read"}"#, r#"{"operat\u0131on": 1}"#]
+    {
+        assert_signs(&[
+            (condition("args.operation", "eq", "delete"), arguments, ERROR),
+            (condition("args.operation", "neq", "delete"), arguments, ERROR),
+            (condition("args.operation", "in", json!(["read"])), arguments, ERROR),
+            (condition("args.operation", "exists", true), arguments, ERROR),
+            (condition("args.operation", "exists", false), arguments, ERROR),
+            (condition("args", "eq", json!({"operation": "delete"})), arguments, ERROR),
+            (condition("args.other", "exists", false), arguments, TRUE),
+        ]);
+    }
+    assert_signs(&[
+        (condition("args.a", "eq", json!({"x": {"y": 1}})), r#"{"a": {"x": {"Y": 1}}}"#, ERROR),
+        (condition("args.a", "not_in", json!([{"x": 1}, 2])), r#"{"a": {"X": 1}}"#, ERROR),
+        (condition("args.a", "contains", json!({"x": 1})), r#"{"a": [{"X": 1}]}"#, ERROR),
+        (condition("args.a", "contains", json!({"x": 1})), r#"{"a": [{"X": 1}, {"x": 1}]}"#, TRUE),
+        (condition("args.a", "eq", json!({"x": 1, "y": 1})), r#"{"a": {"X": 1, "y": 2}}"#, FALSE),
+    ]);
+    // Both keys: nothing in these arguments can be believed.
+    let call = |rule: &Value| {
+        let caller = Caller::anonymous([10, 0, 0, 1].into());
+        let server = ServerName { namespace: "ns", name: "pod" };
+        let arguments = r#"{"operation": "read", "Operation": "delete"}"#;
+        let call = Call { tool: "t", arguments, caller: &caller, session: None, server };
+        policy(rule).decide(&mut Counters::default(), &call, Duration::ZERO).decision
+    };
+    for (rule, code) in [
+        (require(&[condition("args.operation", "eq", "read")]), "malformed"),
+        (json!({"arguments": {"schema": {"required": ["operation"]}}}), "arguments_invalid"),
+    ] {
+        let Decision::Refused(refusal) = call(&rule) else { panic!("{rule}") };
+        assert_eq!(refusal.code.as_str(), code, "{rule}");
+    }
+    let schema = json!({"arguments": {"schema": {"properties": {"operation": {"enum": ["read"]}}}}});
+    assert_eq!(told(&schema, r#"{"Operation": "delete"}"#), "arguments_invalid /arguments/schema");
+}
+
+/// The first field that does not fit is named, wherever expressions can stand.
+#[test]
+fn the_regular_expressions_of_a_policy_are_bounded_in_all() {
+    let large = |i: usize| format!(r"^{i}[\pL]{{20}}$");
+    let rule = |i: usize| match i % 3 {
+        0 => require(&[condition("args.a", "regex", large(i))]),
+        1 => require(&[json!({"cel": format!("args.a.matches('{}')", large(i).replace('\\', "\\\\"))})]),
+        _ => json!({"arguments": {"schema": {"properties": {"a": {"pattern": large(i)}}}}}),
+    };
+    let compiled = |count: usize, of: &dyn Fn(usize) -> Value| {
+        let tools: serde_json::Map<String, Value> = (0..count).map(|i| (format!("t{i:03}"), of(i))).collect();
+        compile(PolicyId::new(Some("ns"), "p"), &read::document(&json!({"tools": tools})).unwrap())
+    };
+    let errors = compiled(100, &rule).unwrap_err();
+    let (tool, field) = errors.0[0].path.strip_prefix("tools.t").unwrap().split_once('.').unwrap();
+    let full: usize = tool.parse().unwrap();
+    assert_eq!(field, ["require[0].value", "require[0].cel", "arguments.schema.properties.a.pattern"][full % 3]);
+    compiled(full, &rule).unwrap();
+    assert!(errors.0[0].message.contains("take more than 16 MiB in all, counted up to this one"), "{errors}");
+    // The same words are compiled once.
+    compiled(300, &|i| require(&[condition("args.a", "regex", large(i % 2))])).unwrap();
+}
+
 /// "Absent `arguments` are `{}`." and "`arguments: null` is as absent"
 #[test]
 fn absent_arguments_are_an_empty_object() {

@@ -42,13 +42,13 @@ fn value() -> impl Strategy<Value = Value> {
     scalar().prop_recursive(2, 8, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(Value::Array),
-            prop::collection::btree_map("[ab]", inner, 0..3).prop_map(|members| Value::Object(members.into_iter().collect())),
+            prop::collection::btree_map("[abA]", inner, 0..3).prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
 }
 
 fn arguments() -> impl Strategy<Value = Value> {
-    prop::collection::btree_map("[abn]", value(), 0..4).prop_map(|members| Value::Object(members.into_iter().collect()))
+    prop::collection::btree_map("[abn]|[ABN]\\x00?", value(), 0..4).prop_map(|members| Value::Object(members.into_iter().collect()))
 }
 
 fn condition() -> impl Strategy<Value = Condition> {

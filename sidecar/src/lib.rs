@@ -20,7 +20,6 @@ pub mod exposure;
 pub mod from_server;
 pub mod gate;
 pub mod headers;
-mod lookalike;
 pub mod message;
 pub mod metrics;
 pub mod origin;

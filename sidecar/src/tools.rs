@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use crate::headers::Era;
 use mcp_policy::json::{Fault, Kind, Scanner};
+use mcp_policy::lookalike::is_lookalike;
 
-use crate::lookalike::is_lookalike;
 use crate::message::{Id, ServerMessage, Unreadable, parse_server_with};
 
 /// Names that are remembered. The names become metric labels, which are never forgotten.

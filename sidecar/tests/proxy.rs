@@ -125,6 +125,34 @@ async fn a_message_that_reads_two_ways_is_refused_without_reaching_the_server() 
     assert!(metrics.contains(&counted), "{metrics}");
 }
 
+/// A Go server reads `Operation` as `operation`, and of both the later one.
+#[tokio::test]
+async fn an_argument_that_some_servers_take_for_another_is_refused_without_reaching_the_server() {
+    let server = Server::with_tools(&[]).await;
+    let denied = json!([{"conditions": [{"path": "args.operation", "op": "eq", "value": "delete"}]}]);
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"tools": {"query": {"denyIf": denied}, "any": {}}}));
+    let call = |tool: &str, arguments: Value| {
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
+            .to_string()
+            .into_bytes()
+    };
+    for tool in ["query", "any"] {
+        let answer = sidecar.post_bytes(call(tool, json!({"operation": "read", "Operation": "delete"}))).await;
+        assert_eq!((answer.status.as_u16(), answer.json()["error"]["code"].clone()), (200, json!(-32602)), "the client keeps its session");
+    }
+    for key in ["Operation", "operation\0", "o\u{200b}peration", "ｏperation"] {
+        let answer = sidecar.post_bytes(call("query", json!({key: "delete"}))).await;
+        assert_eq!(answer.json()["result"]["_meta"]["mcp-policy.dev/denial"]["code"], "policy_error", "{key:?}");
+    }
+    assert_eq!(server.requests(), 0);
+    let lines = sidecar.audit.at_least(6).await;
+    assert!(lines[..2].iter().all(|line| line["code"] == "malformed" && line["malformed"] == "lookalike_key"), "{lines:?}");
+    for (tool, arguments) in [("query", json!({"operation": "read"})), ("query", json!({"other": 1})), ("any", json!({"Operation": 1}))] {
+        sidecar.post_bytes(call(tool, arguments)).await;
+    }
+    assert_eq!(server.requests(), 3);
+}
+
 #[tokio::test]
 async fn a_head_that_says_something_else_is_refused_without_reaching_the_server() {
     let server = Server::with_tools(&[]).await;

@@ -30,6 +30,11 @@ impl<'a> Kubectl<'a> {
         }
     }
 
+    /// Whether the cluster does not let whoever asks see this.
+    pub fn is_forbidden(error: &anyhow::Error) -> bool {
+        error.to_string().contains("(Forbidden)")
+    }
+
     fn run(&self, namespace: Option<&str>, kind: &str, more: &[&str]) -> anyhow::Result<Value> {
         let mut command = Command::new("kubectl");
         command.args(["get", kind, "--output=json"]);
@@ -38,7 +43,8 @@ impl<'a> Kubectl<'a> {
         command.args(more);
         let output = command.output().context("failed to run kubectl, which must be installed and on the PATH")?;
         if !output.status.success() {
-            bail!("kubectl get {kind} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+            let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+            bail!("kubectl {} failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
         }
         serde_json::from_slice(&output.stdout).with_context(|| format!("kubectl get {kind} gave no JSON"))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use mcp_policy::read;
 use mcp_policy::resource::Selector;
 use mcp_policy::{Policy, PolicyId, PolicySpec};
@@ -24,11 +24,27 @@ pub fn asked(kubectl: &Kubectl<'_>, name: &str) -> anyhow::Result<Asked> {
     let pod = kubectl.get("pod", name)?;
     let namespace = pod.pointer("/metadata/namespace").and_then(Value::as_str).context("the pod has no namespace")?;
     let mut policies = kubectl.list("mcppolicies.mcp-policy.dev", Some(namespace))?;
-    policies.extend(kubectl.list("clustermcppolicies.mcp-policy.dev", None)?);
-    // Whoever may see pods may not see namespaces; without cluster policies nobody needs them.
-    let has_cluster_policies = policies.iter().any(|policy| Kind::of(policy) == Kind::Cluster);
-    let namespace_labels = if has_cluster_policies { labels(&kubectl.get("namespace", namespace)?) } else { Labels::new() };
-    Ok(enforced(&pod, namespace, &namespace_labels, &policies))
+    let mut notes = Vec::new();
+    let namespace_labels = match of_cluster(kubectl, namespace) {
+        Ok((found, labels)) => {
+            policies.extend(found);
+            labels
+        }
+        // Who may see a pod may not see what belongs to the cluster. Its policies can only tighten.
+        Err(why) if Kubectl::is_forbidden(&why) => {
+            notes.push(format!("policies of the cluster cannot be read, and may refuse more than is told here: {why}"));
+            Labels::new()
+        }
+        Err(why) => return Err(why),
+    };
+    enforced(&pod, namespace, &namespace_labels, &policies, notes)
+}
+
+/// The policies of the cluster, and what their selectors of namespaces look at. Without such policies nobody needs the namespace.
+fn of_cluster(kubectl: &Kubectl<'_>, namespace: &str) -> anyhow::Result<(Vec<Value>, Labels)> {
+    let policies = kubectl.list("clustermcppolicies.mcp-policy.dev", None)?;
+    let labels = if policies.is_empty() { Labels::new() } else { labels(&kubectl.get("namespace", namespace)?) };
+    Ok((policies, labels))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +71,8 @@ struct Judged {
     present: Option<Selection>,
     /// Which revision is in force, and why not the present one.
     account: String,
+    /// What the operator says while not all selected pods enforce what is in force.
+    unenforced: Option<String>,
 }
 
 /// A revision that can be enforced.
@@ -71,17 +89,24 @@ struct Selection {
 }
 
 /// Chooses among the policies of the pod's namespace and of the cluster as the operator does.
-fn enforced(pod: &Value, namespace: &str, namespace_labels: &Labels, policies: &[Value]) -> Asked {
+fn enforced(pod: &Value, namespace: &str, namespace_labels: &Labels, policies: &[Value], mut notes: Vec<String>) -> anyhow::Result<Asked> {
+    let name = text(pod, "/metadata/name").to_owned();
     let pod_labels = labels(pod);
-    let mut notes = Vec::new();
     let mut each = Vec::new();
     let mut governing: Vec<_> = policies.iter().map(Judged::new).filter(|judged| judged.governs(namespace_labels, &pod_labels)).collect();
     governing.sort_by(|a, b| a.id.cmp(&b.id));
+    if governing.is_empty() && !has_sidecar(pod) {
+        bail!(
+            "pod {name} of namespace {namespace} is not governed: no policy selects it, and it has no sidecar, so every call reaches its server"
+        );
+    }
     for judged in governing {
-        let Judged { id, generation, observed, in_force, account, .. } = judged;
+        let Judged { id, generation, observed, in_force, account, unenforced, .. } = judged;
         notes.push(account);
         if observed != generation {
             notes.push(format!("{id}: the operator has not judged generation {generation} yet; the pod may enforce an older one"));
+        } else if let Some(message) = unenforced {
+            notes.push(format!("{id}: {message}"));
         }
         each.push(in_force.map_or_else(|| Policy::refusing(id), |revision| revision.policy));
     }
@@ -89,8 +114,7 @@ fn enforced(pod: &Value, namespace: &str, namespace_labels: &Labels, policies: &
         notes.push(format!("the pod has no container {SIDECAR}: nothing of this is enforced until it is created anew"));
     }
     notes.push("what the pod's counters hold is not known here; they are taken as empty".to_owned());
-    let name = text(pod, "/metadata/name").to_owned();
-    Asked { loaded: Loaded::of_cluster(each), namespace: namespace.to_owned(), name, notes }
+    Ok(Asked { loaded: Loaded::of_cluster(each), namespace: namespace.to_owned(), name, notes })
 }
 
 impl Judged {
@@ -114,7 +138,11 @@ impl Judged {
         };
         let selector = |field: &str| Selector::deserialize(spec.get(field)?).ok();
         let present = selector("selector").map(|pods| Selection { namespaces: selector("namespaceSelector"), pods });
-        Self { kind, generation, observed: number("/status/observedGeneration"), in_force, present, account, id }
+        let mut conditions = object.pointer("/status/conditions").and_then(Value::as_array).into_iter().flatten();
+        let unenforced = conditions
+            .find(|condition| text(condition, "/type") == "Programmed" && text(condition, "/status") != "True")
+            .map(|condition| text(condition, "/message").to_owned());
+        Self { kind, generation, observed: number("/status/observedGeneration"), in_force, present, account, unenforced, id }
     }
 
     fn governs(&self, namespace: &Labels, pod: &Labels) -> bool {

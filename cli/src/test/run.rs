@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use mcp_policy::read::{FieldError, FileError, Kind, Located, Manifest, Place};
+use mcp_policy::value::Value as Exact;
 use mcp_policy::{Call, Counters, Decision, PolicyId, ServerName, Step};
 use serde_json::{Value, json};
 
@@ -79,6 +80,10 @@ impl Runner<'_> {
         }
         self.now = case.at.unwrap_or(self.now);
         let (differences, steps) = match &case.question {
+            // The sidecar refuses such arguments before any rule.
+            Question::Call { arguments, .. } if !arguments.is_empty() && Exact::parse(arguments).is_err() => {
+                (compare::differences(&case.expect, &outcome::malformed()), Vec::new())
+            }
             Question::Call { tool, arguments } => self.call(case, tool, arguments),
             Question::Method(method) => (self.method(case, method), Vec::new()),
         };

@@ -8,7 +8,7 @@ use super::node::{Body, Constant, Macro, Node, Variable};
 use super::operator::{Arithmetic, Comparison, can_be_key, comparable};
 use super::spelling::nearest;
 use super::types::Type;
-use crate::regexp;
+use crate::regexp::Regexps;
 
 /// Levels of an expression. Brackets within each other are bounded by the parser; this bounds chains such as `a + a + a` and `a.b.c`
 /// too, each link of which is a level, and so how deep evaluation recurses.
@@ -25,8 +25,8 @@ pub(super) struct Problem {
 }
 
 /// Checks an expression that must give a boolean.
-pub(super) fn condition(expression: &IdedExpr) -> Result<Node, Problem> {
-    let (node, given) = Checker::default().check(expression)?;
+pub(super) fn condition(expression: &IdedExpr, regexps: &mut Regexps) -> Result<Node, Problem> {
+    let (node, given) = Checker { locals: Vec::new(), level: 0, regexps }.check(expression)?;
     if given.can_be(Type::Bool) {
         return Ok(node);
     }
@@ -40,16 +40,16 @@ fn problem(at: &IdedExpr, message: impl Into<String>) -> Problem {
     Problem { id: at.id, message: message.into() }
 }
 
-#[derive(Default)]
-struct Checker<'e> {
+struct Checker<'e, 'r> {
     /// The variables of the macros around, outermost first.
     locals: Vec<&'e str>,
     level: usize,
+    regexps: &'r mut Regexps,
 }
 
 type Checked = Result<(Node, Type), Problem>;
 
-impl<'e> Checker<'e> {
+impl<'e> Checker<'e, '_> {
     fn check(&mut self, at: &'e IdedExpr) -> Checked {
         if self.level == MAX_LEVELS {
             return Err(problem(at, "the expression is too deep: at most 64 levels; a chain such as `a + b + c` has one for each link"));
@@ -247,7 +247,7 @@ impl<'e> Checker<'e> {
                 "the pattern of `matches` must be written out as text, so that it can be checked when the policy is accepted",
             ));
         };
-        let pattern = regexp::compile(&pattern).map_err(|message| problem(at, format!("the pattern of `matches`: {message}")))?;
+        let pattern = self.regexps.compile(&pattern).map_err(|message| problem(at, format!("the pattern of `matches`: {message}")))?;
         Ok((Node::Matches(Box::new(text), pattern), Type::Bool))
     }
 

@@ -104,7 +104,7 @@ impl<'v> Evaluation<'v> {
 
     fn members(&self, members: [(&'static str, Variable); 2]) -> Given<'v> {
         let read = members.into_iter().map(|(name, variable)| Ok((Key::Text(Text::Borrowed(name)), self.variable(variable)?)));
-        Map::made(read.collect::<Result<_, _>>()?).map(Item::Map)
+        Map::made(read.collect::<Result<_, Fault<'v>>>()?).map(Item::Map)
     }
 
     fn both(&mut self, sides: &'v [Node; 2]) -> Result<[Item<'v>; 2], Fault<'v>> {

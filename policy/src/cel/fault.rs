@@ -1,6 +1,7 @@
 //! Why an evaluation gives no value.
 
 use super::types::Type;
+use crate::lookalike::Lookalike;
 
 /// Why an evaluation gives no value. Its text names what the expression says, and never holds values of arguments: it goes into logs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -12,6 +13,8 @@ pub(super) enum Fault<'v> {
     MissingMember(&'v str),
     #[error("the expression reads a key that is not there")]
     MissingKey,
+    #[error(transparent)]
+    Lookalike(#[from] Lookalike),
     #[error("the expression reads an index that is not there")]
     MissingIndex,
     #[error("the expression reads a number beyond ±2^53, which servers do not read alike")]

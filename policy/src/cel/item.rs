@@ -107,9 +107,11 @@ impl<'v> Item<'v> {
                 if a.len() != b.len() {
                     return Ok(false);
                 }
+                // By the keys that the expression made, if it made one of the maps: of those, the other may have look-alikes.
+                let named = if let Map::Sent(_) = a { b } else { a };
                 decide(
                     false,
-                    a.keys().map(|key| {
+                    named.keys().map(|key| {
                         steps.spend(1)?;
                         match (a.get(&key, steps)?, b.get(&key, steps)?) {
                             (Some(a), Some(b)) => a?.equals(&b?, steps),
@@ -252,13 +254,13 @@ impl<'v> Map<'v> {
         }
     }
 
-    /// The value of a key, unread.
+    /// The value of a key, unread. An error: a map of the arguments has a look-alike of the key only.
     pub fn get(&self, key: &Key<'v>, steps: &mut Steps) -> Result<Option<Result<Item<'v>, Fault<'v>>>, Fault<'v>> {
         if let Key::Text(text) = key {
             steps.text(text.as_str().len())?;
         }
         Ok(match (self, key) {
-            (Self::Sent(members), Key::Text(text)) => members.get(text.as_str()).map(Item::read),
+            (Self::Sent(members), Key::Text(text)) => members.get(text.as_str())?.map(Item::read),
             (Self::Sent(_), _) => None,
             (Self::Made(members), key) => {
                 let found = members.binary_search_by(|(other, _)| other.cmp(key)).ok();

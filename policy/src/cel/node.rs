@@ -1,10 +1,9 @@
 //! A checked expression.
 
-use regex::Regex;
-
 use super::function::Function;
 use super::operator::{Arithmetic, Comparison};
 use super::types::Type;
+use crate::regexp::Regexp;
 
 /// A checked expression: what evaluation walks. At most as deep as the text may be.
 #[derive(Clone, Debug)]
@@ -32,7 +31,7 @@ pub(super) enum Node {
     Macro(Box<Macro>),
     /// The receiver, if there is one, comes first.
     Call(Function, Vec<Node>),
-    Matches(Box<Node>, Regex),
+    Matches(Box<Node>, Regexp),
 }
 
 /// A literal, or the name of a type.

@@ -11,11 +11,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::Program;
 use crate::caller::Caller;
 use crate::facts::{Facts, ServerName};
+use crate::regexp::Regexps;
 use crate::truth::Truth;
 use crate::value::Value;
 
 fn compiled(expression: &str) -> Program {
-    Program::compile(expression).unwrap_or_else(|error| panic!("{expression}: {error}"))
+    Program::compile(expression, &mut Regexps::default()).unwrap_or_else(|error| panic!("{expression}: {error}"))
 }
 
 /// What an expression says of a call of `pay` with these arguments.

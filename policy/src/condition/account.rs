@@ -16,7 +16,7 @@ pub(super) fn argument(path: &Path, test: &Test, args: &Value<'_>) -> String {
     let told = |found| match found {
         Found::Value(value) => json(value),
         Found::Missing => "missing".to_owned(),
-        Found::NoSuchParts(_) => "not to be reached".to_owned(),
+        Found::Blocked(_) => "not to be reached".to_owned(),
     };
     let shown: Vec<_> = all.by_ref().take(MAX_VALUES).map(told).collect();
     let found = match all.count() {

@@ -1,12 +1,12 @@
 //! The operators: what a policy writes beside `op` becomes a test of one value.
 
-use regex::Regex;
-
 use crate::document::Op;
 use crate::json::MAX_DEPTH;
+use crate::lookalike::Lookalike;
 use crate::number::Decimal;
 use crate::path::Path;
-use crate::regexp;
+use crate::regexp::{Regexp, Regexps};
+use crate::truth;
 use crate::value::Value;
 
 const MAX_DIGITS: usize = 15;
@@ -24,7 +24,7 @@ pub(super) enum Operand {
     Value(Value<'static>),
     List(Vec<Value<'static>>),
     Number(Decimal),
-    Regex(Regex),
+    Regex(Regexp),
     Present(bool),
 }
 
@@ -38,6 +38,8 @@ pub(super) enum Unreadable {
     Type(&'static str),
     /// It is or holds a number beyond ±2^53.
     Inexact,
+    /// It holds a look-alike of a key that the policy writes.
+    Lookalike,
 }
 
 impl Unreadable {
@@ -48,19 +50,26 @@ impl Unreadable {
             Self::Inexact if matches!(value, Value::Number(_)) => {
                 format!("{path} is beyond ±2^53, where servers do not read numbers alike")
             }
+            Self::Lookalike => format!("{path} cannot be compared: {Lookalike}"),
             Self::Inexact => format!("{path} holds a number beyond ±2^53, where servers do not read numbers alike"),
         }
     }
 }
 
+impl From<Lookalike> for Unreadable {
+    fn from(_: Lookalike) -> Self {
+        Self::Lookalike
+    }
+}
+
 impl Test {
     /// Compiles an operator and its operand. The error names the field.
-    pub fn compile(op: Option<Op>, value: Option<&serde_json::Value>) -> Result<Self, (&'static str, String)> {
+    pub fn compile(op: Option<Op>, value: Option<&serde_json::Value>, regexps: &mut Regexps) -> Result<Self, (&'static str, String)> {
         let Some(op) = op else {
             let all = "eq, neq, in, not_in, lt, lte, gt, gte, regex, contains or exists";
             return Err(("op", format!("is required beside `path`: write {all}")));
         };
-        let operand = operand(op, value).map_err(|message| ("value", message))?;
+        let operand = operand(op, value, regexps).map_err(|message| ("value", message))?;
         Ok(Self { op, operand })
     }
 
@@ -69,10 +78,10 @@ impl Test {
         match (&self.operand, self.op) {
             (Operand::Present(wanted), _) => Ok(*wanted),
             (Operand::Value(member), Op::Contains) => contains(value, member),
-            (Operand::Value(expected), op) => Ok((readable(value)? == expected) == (op == Op::Eq)),
+            (Operand::Value(expected), op) => Ok(readable(value)?.is(expected)? == (op == Op::Eq)),
             (Operand::List(list), op) => {
                 let value = readable(value)?;
-                Ok(list.iter().any(|listed| listed == value) == (op == Op::In))
+                Ok(truth::any(list.iter().map(|listed| value.is(listed)))? == (op == Op::In))
             }
             (Operand::Number(bound), op) => {
                 let Value::Number(number) = readable(value)? else { return Err(Unreadable::Type("a number")) };
@@ -107,13 +116,13 @@ fn contains(value: &Value<'_>, member: &Value<'_>) -> Answer {
         (Value::String(_), _) => Err(Unreadable::Type("an array, in which alone such a value can be")),
         (Value::Array(elements), member) => {
             readable(value)?;
-            Ok(elements.iter().any(|element| element == member))
+            Ok(truth::any(elements.iter().map(|element| element.is(member)))?)
         }
         _ => Err(Unreadable::Type("a string or an array")),
     }
 }
 
-fn operand(op: Op, value: Option<&serde_json::Value>) -> Result<Operand, String> {
+fn operand(op: Op, value: Option<&serde_json::Value>, regexps: &mut Regexps) -> Result<Operand, String> {
     use serde_json::Value as Written;
 
     let Some(value) = value else {
@@ -133,7 +142,7 @@ fn operand(op: Op, value: Option<&serde_json::Value>) -> Result<Operand, String>
         }
         (Op::In | Op::NotIn, Value::Array(list)) => Ok(Operand::List(list)),
         (Op::Lt | Op::Lte | Op::Gt | Op::Gte, Value::Number(number)) => Ok(Operand::Number(number)),
-        (Op::Regex, Value::String(text)) => regexp::compile(&text).map(Operand::Regex),
+        (Op::Regex, Value::String(text)) => regexps.compile(&text).map(Operand::Regex),
         (Op::Exists, Value::Bool(wanted)) => Ok(Operand::Present(wanted)),
         (op, found) => {
             let quotes = match (op, value) {

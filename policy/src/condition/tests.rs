@@ -10,11 +10,15 @@ fn written(condition: serde_json::Value) -> document::Condition {
 }
 
 fn compiled(condition: serde_json::Value) -> Condition {
-    Condition::compile(&written(condition)).unwrap()
+    Condition::compile(&written(condition), &mut Regexps::default()).unwrap()
 }
 
 fn errors(condition: serde_json::Value) -> Vec<String> {
-    Condition::compile(&written(condition)).unwrap_err().into_iter().map(|(field, message)| format!("{field}: {message}")).collect()
+    Condition::compile(&written(condition), &mut Regexps::default())
+        .unwrap_err()
+        .into_iter()
+        .map(|(field, message)| format!("{field}: {message}"))
+        .collect()
 }
 
 fn with_facts<R>(args: &str, ask: impl FnOnce(&Facts<'_>) -> R) -> R {
@@ -325,7 +329,7 @@ fn obvious(path: &Path, test: &Test, args: &Value<'_>, elements: Elements) -> ch
                 0
             }
         }
-        Found::NoSuchParts(_) => 1,
+        Found::Blocked(_) => 1,
         Found::Value(value) => match test.ask(value) {
             Ok(false) => 0,
             Err(_) => 1,
@@ -341,7 +345,7 @@ fn obvious(path: &Path, test: &Test, args: &Value<'_>, elements: Elements) -> ch
 proptest! {
     #[test]
     fn no_condition_and_no_arguments_panic(condition in any_condition(), args in json_value()) {
-        if let Ok(condition) = Condition::compile(&written(condition)) {
+        if let Ok(condition) = Condition::compile(&written(condition), &mut Regexps::default()) {
             for elements in [Elements::All, Elements::Any] {
                 with_facts(&args.to_string(), |facts| (condition.holds(facts, elements), condition.account(facts)));
             }
@@ -350,7 +354,7 @@ proptest! {
 
     #[test]
     fn stopping_early_never_changes_the_answer(condition in any_condition(), args in json_value()) {
-        let Ok(condition) = Condition::compile(&written(condition)) else { return Ok(()) };
+        let Ok(condition) = Condition::compile(&written(condition), &mut Regexps::default()) else { return Ok(()) };
         let Question::Argument { path, test } = &condition.0 else { unreachable!() };
         let args = args.to_string();
         for elements in [Elements::All, Elements::Any] {

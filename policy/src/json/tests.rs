@@ -136,6 +136,32 @@ fn what_reads_two_ways_does_not_pass() {
 }
 
 #[test]
+fn only_in_arguments_are_look_alikes_refused() {
+    let arguments = |text: &str| {
+        let mut scanner = Scanner::new(text.as_bytes()).unwrap();
+        scanner.arguments(Scanner::value).unwrap();
+        scanner.finish()
+    };
+    for text in [
+        r#"{"operation": 1, "Operation": 2}"#,
+        r#"{"b": 0, "operation": 1, "a": 0, "o\u0050eration": 2}"#,
+        r#"{"a": [{"b": {"x": 1, "x\u0000": 2}}]}"#,
+        r#"{"\u017ftatus": 1, "status": 2}"#,
+        r#"{"": 1, " ": 2}"#,
+    ] {
+        assert_eq!((arguments(text), scan(text.as_bytes())), (Err(Fault::LookalikeKey), Ok(())), "{text}");
+    }
+    for text in [r#"{"a": 1, "b": {"A": 1}}"#, r#"[{"a": 1}, {"A": 1}]"#, r#"{"task_id": 1, "taskId": 2}"#] {
+        assert_eq!(arguments(text), Ok(()), "{text}");
+    }
+    for text in [r#"{"a": 1, "a": 2}"#, r#"{"a": 1, "\u0061": 2}"#] {
+        assert_eq!(arguments(text), Err(Fault::DuplicateKey), "{text}");
+    }
+    let many = |last: &str| format!("{{{}\"{last}\": 0}}", (0..100_000).map(|i| format!("\"ÄK{i}\": 0, ")).collect::<String>());
+    assert_eq!((arguments(&many("äk77777")), arguments(&many("äk"))), (Err(Fault::LookalikeKey), Ok(())));
+}
+
+#[test]
 fn an_ambiguity_does_not_hide_what_is_no_json() {
     assert_eq!(scan(br#"{"a":1,"a":1"#), Err(Fault::Syntax));
 }

@@ -18,7 +18,7 @@ fn found(path: &str, args: &str) -> Vec<String> {
         Found::Value(Value::Number(number)) => number.to_string(),
         Found::Value(other) => other.describe().to_owned(),
         Found::Missing => "missing".to_owned(),
-        Found::NoSuchParts(cause) => cause.to_string(),
+        Found::Blocked(cause) => cause.to_string(),
     };
     path.find(&args).map(told).collect()
 }
@@ -122,6 +122,24 @@ fn absent_parts_and_all_under_null_are_missing() {
 }
 
 #[test]
+fn a_step_to_a_missing_member_with_a_look_alike_cannot_be_taken() {
+    let blocked = crate::lookalike::Lookalike.to_string();
+    for (path, args) in [
+        ("args.operation", r#"{"Operation": 1}"#),
+        ("args.Operation", r#"{"operation": 1}"#),
+        ("args.task.id", r#"{"task": {"\u0130d": 1, "name": 2}}"#),
+        (r#"args["größe"]"#, r#"{"GRÖSSE": 1}"#),
+        ("args.name", r#"{"na me": 1}"#),
+        ("args.a[*].b", r#"{"a": [{"B": 1}]}"#),
+    ] {
+        assert_eq!(found(path, args), [blocked.as_str()], "{path} in {args}");
+    }
+    for (path, args) in [("args.operation", r#"{"operations": 1, "op": {"Operation": 1}}"#), ("args.task_id", r#"{"taskId": 1}"#)] {
+        assert_eq!(found(path, args), ["missing"], "{path} in {args}");
+    }
+}
+
+#[test]
 fn a_step_on_a_value_without_such_parts_cannot_be_taken() {
     for (path, args, expected) in [
         ("args.a.b", r#"{"a": []}"#, "a step needs an object and meets an array"),
@@ -162,6 +180,12 @@ fn an_amount_is_read_in_units_or_says_what_is_wrong_without_its_value() {
         ("args.a", r#"{"a": 9007199254740992}"#, Ok(9_007_199_254_740_992 * ONE)),
         ("args.a[1].b", r#"{"a": [0, {"b": 3}]}"#, Ok(3 * ONE)),
         ("args.a", "{}", Err("args.a is missing")),
+        (
+            "args.a",
+            r#"{"A": 1}"#,
+            Err("args.a cannot be followed: a key that the policy names is missing, and one is there that some servers take for it: they \
+                 overlook case, blanks and forms of letters"),
+        ),
         ("args.a.b", r#"{"a": null}"#, Err("args.a.b is missing")),
         ("args.a", r#"{"a": null}"#, Err("args.a is null, not a number")),
         ("args.a", r#"{"a": "2"}"#, Err("args.a is a string, not a number")),

@@ -5,11 +5,11 @@
 
 use regex_syntax::hir::{Hir, HirKind};
 
-use crate::regexp;
+use crate::regexp::Regexps;
 
 /// The pattern in words that the validator reads as we do. The error says what is wrong with it.
-pub(super) fn spelled_out(pattern: &str) -> Result<String, String> {
-    regexp::compile(pattern)?;
+pub(super) fn spelled_out(pattern: &str, regexps: &mut Regexps) -> Result<String, String> {
+    regexps.check(pattern)?;
     if !pattern.contains(['\\', '.', '[']) {
         return Ok(pattern.to_owned());
     }

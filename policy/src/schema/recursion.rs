@@ -58,7 +58,9 @@ fn expand(parts: &[Part]) -> Result<bool, Error> {
         Open,
         Counted(u64),
     }
-    let edges: Vec<Vec<usize>> = parts.iter().map(|part| [part.same_value.as_slice(), &part.parts_of_value].concat()).collect();
+    let edges_of =
+        |part: &Part| part.same_value.iter().chain(part.members.values().flatten()).chain(&part.parts_of_value).copied().collect();
+    let edges: Vec<Vec<usize>> = parts.iter().map(edges_of).collect();
     let mut states: Vec<State> = parts.iter().map(|_| State::Unknown).collect();
     let mut is_recursive = false;
     // Each open part, what it has counted so far, and which edge is next. All that counts can be reached from the whole, the first.

@@ -58,11 +58,11 @@ fn text(error: &ValidationError<'_>, arguments: &Value, patterns: &HashMap<Strin
         }
         _ => error.to_string(),
     };
-    format!("{}: {}", place_in_arguments(error.instance_path(), arguments), shortened(&message))
+    format!("{}: {}", place_in_arguments(error.instance_path().as_str(), arguments), shortened(&message))
 }
 
-/// A place in arguments, as paths of conditions are written.
-fn place_in_arguments(location: &Location, arguments: &Value) -> String {
+/// A place in arguments, given as a JSON pointer, as paths of conditions are written.
+pub(super) fn place_in_arguments(pointer: &str, arguments: &Value) -> String {
     let mut value = Some(arguments);
     let mut step = |token: String| {
         if let Some(Value::Array(elements)) = value {
@@ -74,7 +74,7 @@ fn place_in_arguments(location: &Location, arguments: &Value) -> String {
             && token.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
         if is_name { format!(".{token}") } else { format!("[{}]", Value::from(token)) }
     };
-    let steps: String = location.as_str().split('/').skip(1).map(|token| step(unescape(token))).collect();
+    let steps: String = pointer.split('/').skip(1).map(|token| step(unescape(token))).collect();
     format!("args{steps}")
 }
 

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use super::*;
 
 fn compiled(schema: &Value) -> ArgumentsSchema {
-    ArgumentsSchema::compile(schema).unwrap_or_else(|(place, message)| panic!("{schema}: {place}: {message}"))
+    ArgumentsSchema::compile(schema, &mut Regexps::default()).unwrap_or_else(|(place, message)| panic!("{schema}: {place}: {message}"))
 }
 
 fn refusal(schema: &Value) -> String {
-    let (place, message) = ArgumentsSchema::compile(schema).unwrap_err();
+    let (place, message) = ArgumentsSchema::compile(schema, &mut Regexps::default()).unwrap_err();
     format!("{place}: {message}")
 }
 
@@ -20,6 +20,46 @@ fn accepts(schema: &Value, arguments: &str) -> bool {
 
 fn wrong(schema: &Value, arguments: &str) -> String {
     compiled(schema).check(arguments).unwrap_err()
+}
+
+#[test]
+fn a_look_alike_of_a_member_that_the_schema_names_there_is_refused() {
+    let schema = json!({
+        "properties": {
+            "operation": {"enum": ["read"]},
+            "env": {"type": "object", "additionalProperties": {"type": "string"}},
+            "steps": {"type": "array", "items": {"$ref": "#/$defs/step"}},
+            "not": {"not": {"properties": {"mode": {"const": "all"}}, "required": ["mode"]}},
+        },
+        "required": ["id"],
+        "dependentRequired": {"from": ["to"]},
+        "dependentSchemas": {"since": {"properties": {"until": {}}}},
+        "anyOf": [{"properties": {"kind": {"const": 1}}}, true],
+        "$defs": {"step": {"properties": {"do": {}, "then": {"$ref": "#/$defs/step"}}}},
+    });
+    for (arguments, place) in [
+        (r#"{"id": 1, "Operation": "delete"}"#, "args"),
+        (r#"{"ID": 1}"#, "args"),
+        (r#"{"id": 1, "From": 1}"#, "args"),
+        (r#"{"id": 1, "TO": 1}"#, "args"),
+        (r#"{"id": 1, "since\u0000": 1}"#, "args"),
+        (r#"{"id": 1, "Until": 1}"#, "args"),
+        (r#"{"id": 1, "\u212aind": 2}"#, "args"),
+        (r#"{"id": 1, "steps": [{"do": 1}, {"Do": 1}]}"#, "args.steps[1]"),
+        (r#"{"id": 1, "steps": [{"then": {"then": {"DO": 1}}}]}"#, "args.steps[0].then.then"),
+        (r#"{"id": 1, "not": {"Mode": "all"}}"#, "args.not"),
+    ] {
+        assert_eq!(wrong(&schema, arguments), format!("{place}: {Lookalike}"), "{arguments}");
+    }
+    for arguments in [
+        r#"{"id": 1, "operation": "read", "other": 1}"#,
+        r#"{"id": 1, "env": {"OPERATION": "delete", "Id": "x", "do": "x"}, "more": {"ID": 1}}"#,
+        r#"{"id": 1, "steps": [{"do": {"Do": 1}, "ID": 1}]}"#,
+    ] {
+        assert_eq!(compiled(&schema).check(arguments), Ok(()), "{arguments}");
+    }
+    let both = json!({"properties": {"a": {"const": 1}, "A": {"const": 2}}});
+    assert!(accepts(&both, r#"{"A": 2}"#) && !accepts(&both, r#"{"A": 1}"#), "both are named");
 }
 
 #[test]
@@ -373,13 +413,13 @@ proptest! {
     #[test]
     fn a_pattern_matches_what_the_regex_crate_matches(pattern in pattern(), text in "[ab1٣é&~!.\\- \r\n\\\\]{0,4}") {
         let Ok(regex) = regex::Regex::new(&pattern) else { return Ok(()) };
-        let Ok(schema) = ArgumentsSchema::compile(&json!({"properties": {"x": {"pattern": pattern}}})) else { return Ok(()) };
+        let Ok(schema) = ArgumentsSchema::compile(&json!({"properties": {"x": {"pattern": pattern}}}), &mut Regexps::default()) else { return Ok(()) };
         prop_assert_eq!(schema.check(&json!({"x": text}).to_string()).is_ok(), regex.is_match(&text));
     }
 
     #[test]
     fn no_schema_panics(schema in schema()) {
-        if let Ok(compiled) = ArgumentsSchema::compile(&schema) {
+        if let Ok(compiled) = ArgumentsSchema::compile(&schema, &mut Regexps::default()) {
             for arguments in ["{}", r#"{"a": [1, {"a": "x"}], "b": null}"#, r#"{"a": {"a": {"b": 1.5}}}"#] {
                 let _ = compiled.check(arguments);
             }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::keyword::{self, Keyword};
 use super::pattern::spelled_out;
+use crate::regexp::Regexps;
 use crate::value::describe;
 
 /// Schemas within each other, the whole included.
@@ -37,16 +38,19 @@ pub(super) struct Part {
     pub place: String,
     /// Parts that are asked about the same value.
     pub same_value: Vec<usize>,
-    /// Parts that are asked about parts of the value.
+    /// The members that it names, and the parts that are asked about each.
+    pub members: HashMap<String, Vec<usize>>,
+    /// Parts that are asked about other parts of the value: elements, and members that have no name here.
     pub parts_of_value: Vec<usize>,
 }
 
 /// Walks over a schema.
-pub(super) fn walk(schema: &Value, is_known_format: &dyn Fn(&str) -> bool) -> Result<Walked, Error> {
+pub(super) fn walk(schema: &Value, is_known_format: &dyn Fn(&str) -> bool, regexps: &mut Regexps) -> Result<Walked, Error> {
     check_size(schema)?;
     let mut schema = schema.clone();
     let mut walk = Walk {
         is_known_format,
+        regexps,
         parts: Vec::new(),
         pointers: HashMap::new(),
         anchors: HashMap::new(),
@@ -113,6 +117,7 @@ impl Place {
 
 struct Walk<'a> {
     is_known_format: &'a dyn Fn(&str) -> bool,
+    regexps: &'a mut Regexps,
     parts: Vec<Part>,
     /// Parts by their pointers.
     pointers: HashMap<String, usize>,
@@ -161,7 +166,12 @@ impl Walk<'_> {
     fn keyword(&mut self, part: usize, key: &str, value: &mut Value, place: &Place, level: usize) -> Result<(), Error> {
         let keyword = keyword::keyword(key).or_else(|message| place.error(message))?;
         match keyword {
-            Keyword::Annotation | Keyword::Value | Keyword::Beside(_) => check_value(key, value, place),
+            Keyword::Annotation | Keyword::Value | Keyword::Beside(_) => {
+                if matches!(key, "required" | "dependentRequired") {
+                    self.name(part, value);
+                }
+                check_value(key, value, place)
+            }
             Keyword::Type => check_type(value, place),
             Keyword::Format => match value {
                 Value::String(name) if !(self.is_known_format)(name) => place.error(keyword::format_error(name)),
@@ -216,8 +226,13 @@ impl Walk<'_> {
                 };
                 for (name, schema) in schemas.iter_mut() {
                     let to = self.schema(schema, &place.member(name), level + 1)?;
-                    if keyword != Keyword::Definitions {
-                        self.link(part, to, keyword == Keyword::SameValueByName);
+                    match keyword {
+                        Keyword::Definitions => {}
+                        Keyword::PartByName => self.parts[part].members.entry(name.clone()).or_default().push(to),
+                        _ => self.link(part, to, keyword == Keyword::SameValueByName),
+                    }
+                    if keyword == Keyword::SameValueByName {
+                        self.parts[part].members.entry(name.clone()).or_default();
                     }
                 }
                 if keyword == Keyword::PartByPattern {
@@ -233,8 +248,23 @@ impl Walk<'_> {
         if is_same_value { part.same_value.push(to) } else { part.parts_of_value.push(to) }
     }
 
+    /// Notes the members that are named in lists, or in an object of lists.
+    fn name(&mut self, part: usize, names: &Value) {
+        match names {
+            Value::String(name) => drop(self.parts[part].members.entry(name.clone()).or_default()),
+            Value::Array(names) => names.iter().for_each(|name| self.name(part, name)),
+            Value::Object(names) => {
+                for (name, more) in names {
+                    self.parts[part].members.entry(name.clone()).or_default();
+                    self.name(part, more);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn pattern(&mut self, pattern: &str, place: &Place) -> Result<String, Error> {
-        let spelled_out = spelled_out(pattern).or_else(|message| place.error(message))?;
+        let spelled_out = spelled_out(pattern, self.regexps).or_else(|message| place.error(message))?;
         if spelled_out != pattern {
             self.patterns.insert(spelled_out.clone(), pattern.to_owned());
         }

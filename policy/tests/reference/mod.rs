@@ -55,6 +55,23 @@ fn equal(a: &Value, b: &Value) -> bool {
     }
 }
 
+/// The key as a server may read it that overlooks case and NUL. Generated keys are ASCII.
+fn overlooked(key: &str) -> String {
+    key.replace('\0', "").to_lowercase()
+}
+
+/// Whether some object has two keys that such a server takes for one.
+fn has_twins(value: &Value) -> bool {
+    match value {
+        Value::Array(elements) => elements.iter().any(has_twins),
+        Value::Object(members) => {
+            let twins = members.keys().any(|a| members.keys().any(|b| a != b && overlooked(a) == overlooked(b)));
+            twins || members.values().any(has_twins)
+        }
+        _ => false,
+    }
+}
+
 enum Found<'v> {
     Missing,
     Wrong,
@@ -84,7 +101,10 @@ fn follow<'v>(step: &str, value: Found<'v>) -> Vec<Found<'v>> {
     match (step, value) {
         ("[*]", Value::Array(elements)) => elements.iter().map(Found::Is).collect(),
         ("[0]", Value::Array(elements)) => one(elements.first()),
-        (step, Value::Object(members)) if step.starts_with('.') => one(members.get(&step[1..])),
+        (step, Value::Object(members)) if step.starts_with('.') => match members.get(&step[1..]) {
+            None if members.keys().any(|key| overlooked(key) == overlooked(&step[1..])) => vec![Found::Wrong],
+            found => one(found),
+        },
         _ => vec![Found::Wrong],
     }
 }
@@ -181,6 +201,9 @@ impl Reference<'_> {
     /// Whether a rule lets the arguments pass.
     fn lets(rule: &Rule, args: &Value) -> bool {
         let bytes = args.to_string().len() as u64;
+        if has_twins(args) && !(rule.require.is_empty() && rule.deny_if.is_empty()) {
+            return false;
+        }
         let short = rule.arguments.as_ref().and_then(|arguments| arguments.max_bytes).is_none_or(|max| bytes <= max);
         let required: Vec<_> = rule.require.iter().map(|condition| holds(condition, args, true)).collect();
         let denied: Vec<_> = rule
@@ -228,6 +251,7 @@ impl Reference<'_> {
                     };
                     let amount = match from {
                         None => 10,
+                        Some(_) if has_twins(&step.arguments) => return None,
                         Some(path) => match find(path, &step.arguments)[..] {
                             [Found::Is(value @ Value::Number(_))] if !is_huge(value) && tenths(value).unwrap() >= 0 => {
                                 tenths(value).unwrap()

@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use mcp_policy::json::{Fault, Kind, Scanner};
+use mcp_policy::lookalike::is_lookalike;
 
 use super::{Id, Malformed, Message, MetaVersion, Notification, Reason, Request, Response, TOOLS_CALL, ToolCall};
-use crate::lookalike::is_lookalike;
 
 /// Argument keys kept for the audit line, and the bytes kept of each: an attacker must not fill the log.
 const MAX_ARGUMENT_KEYS: usize = 64;
@@ -243,7 +243,7 @@ impl Params {
                 "name" => params.name = string(scanner)?,
                 "uri" => params.uri = string(scanner)?,
                 "taskId" => params.task_id = string(scanner)?,
-                "arguments" => params.arguments = Arguments::read(scanner)?,
+                "arguments" => params.arguments = scanner.arguments(Arguments::read)?,
                 "_meta" => params.meta = params.read_meta(scanner)?,
                 other => {
                     params.lookalike |= is_lookalike(other, PARAMS_KEYS);

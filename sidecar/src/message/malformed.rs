@@ -3,7 +3,7 @@
 use http::StatusCode;
 use mcp_policy::json::Fault;
 
-use super::{INVALID_REQUEST, Id, PARSE_ERROR};
+use super::{INVALID_PARAMS, INVALID_REQUEST, Id, PARSE_ERROR};
 
 /// A request that is refused before any rule is asked. [`crate::respond::malformed`] answers it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,7 +73,7 @@ pub enum Reason {
     TooDeep,
     /// A key appears twice in one object.
     DuplicateKey,
-    /// A key that some parsers take for another.
+    /// A key that some parsers take for another: one that the protocol gives, or that stands beside it in the arguments.
     LookalikeKey,
     /// Half of a surrogate pair.
     LoneSurrogate,
@@ -181,6 +181,12 @@ impl From<Fault> for Malformed {
             Fault::TrailingBytes => (Reason::TrailingBytes, "something follows the JSON text"),
             Fault::TooLong => return Self::too_large(),
             Fault::TooDeep => (Reason::TooDeep, "the message is nested more than 64 levels deep"),
+            // A model can write such arguments, so its client keeps its session, as under rule 5.
+            Fault::LookalikeKey => {
+                let message =
+                    "two keys of one object in `arguments` differ only in case, blanks or forms of letters, which some servers overlook";
+                return Self::bare(StatusCode::OK, Reason::LookalikeKey, message).with_code(INVALID_PARAMS);
+            }
             Fault::DuplicateKey => (Reason::DuplicateKey, "a key appears twice in one object"),
             Fault::LoneSurrogate => (Reason::LoneSurrogate, "a string has half of a surrogate pair"),
             Fault::Number => (Reason::Number, "a number has more than 100 digits, or is out of range"),

@@ -1,10 +1,10 @@
 //! Messages of the server.
 
 use mcp_policy::json::{Fault, Kind, Scanner};
+use mcp_policy::lookalike::is_lookalike;
 
 use super::Id;
 use super::envelope::{Envelope, Member, Params, skip, string};
-use crate::lookalike::is_lookalike;
 
 /// A message from the server.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -144,6 +144,14 @@ fn a_call_without_a_tool_or_with_odd_arguments_keeps_its_session() {
     ] {
         Refused { status: 200, code: -32602, ..Refused::invalid(&call(params), Reason::Params) }.check();
     }
+    for arguments in [
+        r#"{"operation":"read","Operation":"delete"}"#,
+        r#"{"\u004fperation":"delete","operation":"read"}"#,
+        r#"{"filter":[{"status":1,"\u017ftatus":2}]}"#,
+    ] {
+        let params = format!(r#""name":"danger","arguments":{arguments}"#);
+        Refused { status: 200, code: -32602, ..Refused::invalid(&call(&params), Reason::LookalikeKey) }.check();
+    }
     let bare = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call"}"#;
     Refused { status: 200, code: -32602, ..Refused::invalid(bare, Reason::Params) }.check();
 }

@@ -189,7 +189,7 @@ fn no_text_exhausts_the_stack() {
     on_a_small_stack(move || {
         for text in texts {
             // Whether it is accepted does not matter here.
-            let _ = Program::compile(&text);
+            let _ = Program::compile(&text, &mut Regexps::default());
         }
     });
 }
@@ -208,7 +208,7 @@ fn the_deepest_that_is_accepted_is_evaluated_on_a_small_stack() {
             (format!("args{} == 1", ".a".repeat(61)), Some("undecided")),
             (nested("(true ? ", "true", " : false)", 31), Some("true")),
         ] {
-            match (Program::compile(&expression), expected) {
+            match (Program::compile(&expression, &mut Regexps::default()), expected) {
                 (Ok(program), Some(expected)) => assert_eq!(short(&ask_value(&program, &object([]))), expected, "{expression}"),
                 (Err(_), None) => {}
                 (compiled, _) => panic!("{expression}: {compiled:?}"),

@@ -125,7 +125,7 @@ fn condition() -> impl Strategy<Value = String> {
     let compared = (expression(), expression()).prop_map(|(a, b)| format!("({a}) == ({b})"));
     let leaf = prop_oneof![
         4 => prop::sample::select(questions.to_vec()).prop_map(str::to_owned),
-        1 => prop_oneof![expression(), compared].prop_filter("must be accepted", |text| Program::compile(text).is_ok()),
+        1 => prop_oneof![expression(), compared].prop_filter("must be accepted", |text| Program::compile(text, &mut Regexps::default()).is_ok()),
     ];
     leaf.prop_recursive(3, 8, 3, |inner| {
         prop_oneof![
@@ -209,14 +209,14 @@ proptest! {
 
     #[test]
     fn no_text_panics(text in prop_oneof![tokens(), proptest::arbitrary::any::<String>()], args in args()) {
-        if let Ok(program) = Program::compile(&text) {
+        if let Ok(program) = Program::compile(&text, &mut Regexps::default()) {
             ask_value(&program, &Value::parse(&args).unwrap());
         }
     }
 
     #[test]
     fn a_place_is_told_of_every_refused_expression(text in expression()) {
-        if let Err(error) = Program::compile(&text) {
+        if let Err(error) = Program::compile(&text, &mut Regexps::default()) {
             prop_assert!(error.starts_with("column ") || error.starts_with("the expression is too"), "{}: {}", text, error);
         }
     }
@@ -323,7 +323,7 @@ proptest! {
             (format!("!!({a})"), short(&left)),
         ] {
             // Some grow too deep; what is accepted must hold.
-            if let Ok(program) = Program::compile(&text) {
+            if let Ok(program) = Program::compile(&text, &mut Regexps::default()) {
                 prop_assert_eq!(short(&ask_value(&program, &Value::parse(&args).unwrap())), expected, "{}", text);
             }
         }
@@ -339,7 +339,7 @@ proptest! {
         let long = Value::Array((0_i64..10_000).map(|value| Value::Number(value.into())).collect());
         let args = Value::Object(["a", "b", "c"].into_iter().map(|key| (key.into(), long.clone())).collect());
         let nested = (0..depth).fold(text, |inner, _| format!("args.a.all(x, ({inner}) || true)"));
-        if let Ok(program) = Program::compile(&nested) {
+        if let Ok(program) = Program::compile(&nested, &mut Regexps::default()) {
             prop_assert_eq!(short(&ask_value(&program, &args)), "undecided");
         }
     }

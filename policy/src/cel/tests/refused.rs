@@ -145,7 +145,7 @@ fn what_cannot_work_is_refused_with_its_place_and_reason() {
     for (expression, reason) in REFUSED {
         let expected =
             reason.replace("there are …", &format!("there are {FUNCTIONS}")).replace("There are …", &format!("There are {FUNCTIONS}"));
-        assert_eq!(Program::compile(expression).map(|_| ()), Err(expected), "{expression}");
+        assert_eq!(Program::compile(expression, &mut Regexps::default()).map(|_| ()), Err(expected), "{expression}");
     }
 }
 
@@ -171,8 +171,8 @@ fn what_is_too_long_or_too_deep_is_refused() {
             "column 13: the pattern of `matches`: a regular expression has at most 1024 characters; this one has 1025",
         ),
     ] {
-        assert!(Program::compile(&longest).is_ok(), "{longest}");
-        assert_eq!(Program::compile(&too_long).map(|_| ()), Err(reason.to_owned()), "{too_long}");
+        assert!(Program::compile(&longest, &mut Regexps::default()).is_ok(), "{longest}");
+        assert_eq!(Program::compile(&too_long, &mut Regexps::default()).map(|_| ()), Err(reason.to_owned()), "{too_long}");
     }
 }
 
@@ -190,7 +190,7 @@ fn a_place_is_a_line_and_a_column_of_characters() {
         ("[1].all(x, [2].all(y, x + y))", ""),
         ("[1].all(x, [2].all(y, x + y + tool + 1.5))", "column 36: "),
     ] {
-        match (Program::compile(expression), place) {
+        match (Program::compile(expression, &mut Regexps::default()), place) {
             (Ok(_), "") => {}
             (Err(error), place) => assert!(!place.is_empty() && error.starts_with(place), "{expression}: {error}"),
             (Ok(_), place) => panic!("accepted: {expression}, expected {place}"),
