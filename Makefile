@@ -1,7 +1,7 @@
 # KUBECONFIG set: demo and end-to-end tests use that cluster, and IMAGES names a registry that it can pull from (see e2e/lib.sh).
 # Not set: they use a real Kubernetes that is built and started on this machine (Linux, root).
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-long test-e2e bench lint generate images down
+.PHONY: help demo test test-unit test-interop test-long test-e2e bench lint generate images down
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -9,8 +9,8 @@ help: ## this list
 demo: ## watch an agent's eleventh call being refused in a real pod (a quarter of an hour the first time, then seconds)
 	@e2e/demo
 
-test: ## every test: units, laws, golden files, charts, end to end
-	@.ci/test unit fuzz e2e
+test: ## every test: units, laws, golden files, charts, servers and clients of others, end to end
+	@.ci/test unit interop fuzz e2e
 
 test-long: ## the laws on a million generated calls each, and five minutes of each fuzz target
 	@.ci/test long
@@ -18,8 +18,11 @@ test-long: ## the laws on a million generated calls each, and five minutes of ea
 bench: ## what a decision costs, alone
 	@cargo bench --quiet --package mcp-policy
 
-test-unit: ## only what needs no cluster
+test-unit: ## only what needs neither a cluster nor the software of others
 	@.ci/test unit
+
+test-interop: ## only the sidecar between servers, clients and suites that others wrote
+	@.ci/test interop
 
 test-e2e: ## only what needs one
 	@.ci/test e2e
