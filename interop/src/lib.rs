@@ -8,4 +8,6 @@
     reason = "helpers of tests: whatever goes wrong fails the test, and nobody depends on them"
 )]
 
+pub mod client;
+pub mod prepared;
 pub mod sidecar;
