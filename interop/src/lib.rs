@@ -9,5 +9,8 @@
 )]
 
 pub mod client;
+pub mod conformance;
+pub mod fixture;
+pub mod golden;
 pub mod prepared;
 pub mod sidecar;
