@@ -11,7 +11,8 @@
 )]
 #![allow(clippy::must_use_candidate, reason = "helpers of tests: nobody depends on them")]
 
-pub mod agent;
+pub use mcp_policy_interop::client;
+
 pub mod cli;
 pub mod cluster;
 pub mod cluster_policy;

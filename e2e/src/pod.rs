@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use mcp_policy_interop::client::{Agent, Client};
 use serde_json::Value;
 
 use crate::{
-    agent::{Agent, Sdk},
-    cluster::{kubectl, try_kubectl},
+    cluster::{command, kubectl, try_kubectl},
     forward::Forward,
 };
 
@@ -79,9 +79,12 @@ impl Pod {
     }
 
     /// An agent that talks to its port 8080. The way there must live as long as the agent.
-    pub fn agent(&self, sdk: Sdk) -> (Agent, Forward) {
+    pub fn agent(&self, client: Client) -> (Agent, Forward) {
         let forward = self.forward(8080);
-        (Agent::connect(sdk, &forward.url()), forward)
+        let client = client.command();
+        let mut inside = command(client.get_program());
+        inside.args(client.get_args()).arg(forward.url());
+        (Agent::connect(inside), forward)
     }
 
     /// Runs a shell command in it: what it printed, or why it failed.

@@ -24,7 +24,7 @@ impl Response {
 /// Posts these very bytes. `headers` are `name: value`, and replace those that a client would send.
 pub fn post(url: &str, headers: &[&str], body: &[u8]) -> Response {
     let mut python = command("python3");
-    python.arg(root().join("e2e/clients/python/raw.py")).arg(url).args(headers);
+    python.arg(root().join("e2e/raw.py")).arg(url).args(headers);
     let answer: Value = serde_json::from_str(&run(&mut python, Some(body)).unwrap_or_else(|why| panic!("POST {url}: {why}"))).unwrap();
     Response { status: u16::try_from(answer["status"].as_u64().unwrap()).unwrap(), body: answer["body"].as_str().unwrap().to_owned() }
 }

@@ -1,18 +1,18 @@
 //! Agents written with official SDKs, and a server that others wrote.
 
-use mcp_policy_e2e::{agent::Sdk, sandbox::Sandbox};
+use mcp_policy_e2e::{client::Client, sandbox::Sandbox};
 use serde_json::json;
 
 const TWO_EXPORTS: &str = "selector: {matchLabels: {app: healthimaging-mcp}}, default: deny, tools: {list_datastores: {}, \
     start_dicom_export_job: {limits: [{counter: exports, window: minute, max: 2, scope: grant}]}}";
 
 /// Two exports pass, the third is refused, a tool that is not allowed is refused, and the session goes on.
-fn keeps_its_session_after_a_refusal(purpose: &str, sdk: Sdk) {
+fn keeps_its_session_after_a_refusal(purpose: &str, client: Client) {
     let sandbox = Sandbox::new(purpose);
     sandbox.policy("exports", TWO_EXPORTS);
     let pod = sandbox.imaging();
     sandbox.until_programmed("exports");
-    let (mut agent, _way) = pod.agent(sdk);
+    let (mut agent, _way) = pod.agent(client);
     let export = json!({"datastore_id": "d-radiology", "bucket": "research"});
 
     assert_eq!(agent.list(), ["list_datastores", "start_dicom_export_job"]);
@@ -41,17 +41,17 @@ fn keeps_its_session_after_a_refusal(purpose: &str, sdk: Sdk) {
 
 #[test]
 fn an_agent_of_the_first_python_sdk_keeps_its_session_after_a_refusal() {
-    keeps_its_session_after_a_refusal("python1", Sdk::Python1);
+    keeps_its_session_after_a_refusal("python1", Client::Python1);
 }
 
 #[test]
 fn an_agent_of_the_second_python_sdk_keeps_its_session_after_a_refusal() {
-    keeps_its_session_after_a_refusal("python2", Sdk::Python2);
+    keeps_its_session_after_a_refusal("python2", Client::Python2);
 }
 
 #[test]
 fn an_agent_of_the_typescript_sdk_keeps_its_session_after_a_refusal() {
-    keeps_its_session_after_a_refusal("typescript", Sdk::TypeScript);
+    keeps_its_session_after_a_refusal("typescript", Client::TypeScript1);
 }
 
 #[test]
@@ -82,18 +82,18 @@ fn a_hidden_tool_of_a_server_that_others_wrote_is_refused_and_the_pod_it_would_d
         sandbox.kubectl(&["auth", "can-i", "delete", "pods", &format!("--as=system:serviceaccount:{namespace}:kubernetes-mcp-server")]);
     assert_eq!(may.trim(), "yes");
 
-    for sdk in [Sdk::Python1, Sdk::Python2, Sdk::TypeScript] {
-        let (mut agent, _way) = server.agent(sdk);
+    for client in [Client::Python1, Client::Python2, Client::TypeScript1] {
+        let (mut agent, _way) = server.agent(client);
         let tools = agent.list();
         assert!(tools.iter().any(|tool| tool == "pods_list"), "{tools:?}");
         assert!(!tools.iter().any(|tool| tool.ends_with("_delete") || tool.ends_with("_exec") || tool.ends_with("_run")), "{tools:?}");
 
         let answer = agent.call("pods_delete", &delete);
-        assert_eq!(answer.0["error"]["code"], -32602, "{sdk:?}: {answer:?}");
-        assert!(answer.0.to_string().contains("Unknown tool: pods_delete"), "{sdk:?}: {answer:?}");
+        assert_eq!(answer.0["error"]["code"], -32602, "{client:?}: {answer:?}");
+        assert!(answer.0.to_string().contains("Unknown tool: pods_delete"), "{client:?}: {answer:?}");
         assert_eq!(victim.object()["metadata"]["deletionTimestamp"], json!(null));
 
         let answer = agent.call("pods_list", &json!({}));
-        assert!(answer.passed() && answer.text().contains(&victim.name), "{sdk:?}: {answer:?}");
+        assert!(answer.passed() && answer.text().contains(&victim.name), "{client:?}: {answer:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! No way round the sidecar.
 
 use mcp_policy_e2e::{
-    agent::Sdk,
+    client::Client,
     pod::Pod,
     sandbox::{Sandbox, bare},
     wire,
@@ -83,7 +83,7 @@ fn port_forward_reaches_the_sidecar() {
     sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, tools: {list_datastores: {}}");
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert_eq!(agent.call("list_dicom_export_jobs", &json!({})).code(), "default_deny");
     assert_eq!(pod.executions(), [].into());
     assert!(agent.call("list_datastores", &json!({})).passed());

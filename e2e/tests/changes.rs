@@ -1,7 +1,7 @@
 //! What happens to a running pod when its policy changes or goes, and to policies that make no sense.
 
 use mcp_policy_e2e::{
-    agent::Sdk,
+    client::Client,
     cluster::{command, run},
     sandbox::{Sandbox, manifest},
     wait::until_true,
@@ -17,7 +17,7 @@ fn a_change_of_policy_is_in_force_on_the_running_pod_and_in_the_open_session() {
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
     let lives = pod.lives();
-    let (mut agent, _way) = pod.agent(Sdk::TypeScript);
+    let (mut agent, _way) = pod.agent(Client::TypeScript1);
     let none = json!({});
     assert!(agent.call("list_datastores", &none).passed());
     assert_eq!(agent.call("list_dicom_export_jobs", &none).code(), "default_deny");
@@ -44,7 +44,7 @@ fn counters_go_on_when_another_part_of_the_policy_changes() {
     sandbox.policy("imaging", &spec(""));
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert!(agent.call("list_datastores", &json!({})).passed());
     assert!(agent.call("list_datastores", &json!({})).passed());
     sandbox.policy("imaging", &spec(", get_image_set: {}"));
@@ -59,7 +59,7 @@ fn a_pod_whose_policy_is_deleted_keeps_its_sidecar_and_refuses_every_call() {
     sandbox.policy("imaging", &format!("{SELECTOR}, default: allow"));
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert!(agent.call("list_datastores", &json!({})).passed());
 
     sandbox.kubectl(&["delete", "mcppolicy", "imaging"]);
@@ -83,7 +83,7 @@ fn two_policies_on_one_pod_must_agree() {
     let pod = sandbox.imaging();
     sandbox.until_programmed("a-allows");
     sandbox.until_programmed("b-denies");
-    let (mut agent, _way) = pod.agent(Sdk::Python1);
+    let (mut agent, _way) = pod.agent(Client::Python1);
     let refused = agent.call("delete_image_set", &json!({"image_set_id": "i-0001"}));
     assert_eq!(refused.denial()["policy"], format!("{}/b-denies", sandbox.namespace()));
     assert!(agent.call("get_image_set", &json!({"image_set_id": "i-0001"})).passed());
@@ -156,7 +156,7 @@ fn a_pod_that_is_older_than_its_policy_is_listed_with_the_command_that_mends_it_
     let pod = sandbox.rolled_out("healthimaging-mcp");
     sandbox.until_programmed("imaging");
     assert!(pod.injected());
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert_eq!(agent.call("list_datastores", &json!({})).code(), "default_deny");
     assert_eq!(pod.executions(), [].into());
 }

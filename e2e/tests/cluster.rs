@@ -1,7 +1,7 @@
 //! Policies of the cluster: which namespaces they govern, and that those can only tighten.
 
 use mcp_policy_e2e::{
-    agent::Sdk,
+    client::Client,
     cluster::{SYSTEM, command, kubectl, run},
     cluster_policy::ClusterPolicy,
     sandbox::{Sandbox, bare},
@@ -34,7 +34,7 @@ fn a_cluster_policy_governs_the_namespaces_that_it_selects_and_their_own_policie
 
     let (none, image_set) = (json!({}), json!({"image_set_id": "i-0001"}));
     for (pod, exports_pass) in [(&plain_pod, true), (&tight_pod, false)] {
-        let (mut agent, _way) = pod.agent(Sdk::Python2);
+        let (mut agent, _way) = pod.agent(Client::Python2);
         let refused = agent.call("delete_image_set", &image_set);
         assert_eq!((refused.code(), &refused.denial()["policy"]), ("tool_denied", &json!(team)), "{refused:?}");
         assert!(refused.text().contains("the platform forbids it"), "{refused:?}");
@@ -78,7 +78,7 @@ fn a_namespace_is_governed_when_it_gets_the_label_and_refuses_when_it_loses_it()
     assert!(pod.injected());
     until_true("only the new pod is left", || sandbox.kubectl(&["get", "pods", "-o", "name"]).lines().count() == 1);
     guard.until_programmed(1);
-    let (mut agent, _way) = pod.agent(Sdk::TypeScript);
+    let (mut agent, _way) = pod.agent(Client::TypeScript1);
     assert!(agent.call("list_datastores", &json!({})).passed());
     assert_eq!(agent.call("list_dicom_export_jobs", &json!({})).code(), "default_deny");
 
@@ -107,7 +107,7 @@ fn the_first_pod_of_a_namespace_that_is_younger_than_the_policy_is_governed() {
     let pod = young.imaging();
     assert!(pod.injected());
     guard.until_programmed(1);
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert_eq!(agent.call("delete_image_set", &json!({"image_set_id": "i-0001"})).code(), "default_deny");
     assert_eq!(pod.executions(), [].into());
 }

@@ -1,7 +1,7 @@
 //! Rules on arguments, audit mode, and policies that cannot work.
 
 use mcp_policy_e2e::{
-    agent::Sdk,
+    client::Client,
     cluster::{command, run},
     metrics::{complaints, scraped},
     sandbox::{Sandbox, manifest},
@@ -24,7 +24,7 @@ fn a_call_whose_arguments_a_rule_refuses_never_reaches_the_server() {
     );
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     let export = |datastore: &str, bucket: Value| json!({"datastore_id": datastore, "bucket": bucket});
     let tool = "start_dicom_export_job";
     for (arguments, code, rule, text) in [
@@ -59,7 +59,7 @@ fn a_policy_in_audit_mode_refuses_nothing_and_tells_what_it_would_have_refused()
     let columns: Vec<_> = columns.split_whitespace().collect();
     assert_eq!(columns[..6], ["imaging", "audit", "True", "True", "1", "1"], "{columns:?}");
 
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     let (none, image_set) = (json!({}), json!({"image_set_id": "i-0001"}));
     for (tool, arguments) in [("list_datastores", &none), ("list_datastores", &none), ("delete_image_set", &image_set)] {
         let answer = agent.call(tool, arguments);
@@ -93,7 +93,7 @@ fn an_audit_policy_beside_an_enforcing_one_changes_nothing() {
     let pod = sandbox.imaging();
     sandbox.until_programmed("a-audits");
     sandbox.until_programmed("b-enforces");
-    let (mut agent, _way) = pod.agent(Sdk::TypeScript);
+    let (mut agent, _way) = pod.agent(Client::TypeScript1);
     assert!(agent.call("list_datastores", &json!({})).passed());
     let refused = agent.call("list_dicom_export_jobs", &json!({}));
     assert_eq!((refused.code(), &refused.denial()["policy"]), ("default_deny", &json!(format!("{}/b-enforces", sandbox.namespace()))));
@@ -142,7 +142,7 @@ fn a_condition_that_cannot_work_is_said_within_a_second_and_the_revision_before_
     sandbox.policy("imaging", &spec("action: deny"));
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     for (path, rule) in [
         ("spec.tools.list_dicom_export_jobs.require[0].value", "require: [{path: args.x, op: regex, value: '('}]"),
         ("spec.tools.list_dicom_export_jobs.require[0].path", "require: [{path: arguments.x, op: exists}]"),

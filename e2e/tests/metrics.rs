@@ -1,7 +1,7 @@
 //! What a real Prometheus sees.
 
 use mcp_policy_e2e::{
-    agent::Sdk,
+    client::Client,
     cluster::{SYSTEM, kubectl},
     metrics::{complaints, offered, scraped},
     sandbox::Sandbox,
@@ -18,7 +18,7 @@ fn prometheus_scrapes_decisions_and_the_policys_own_counters_and_promtool_finds_
     );
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     for number in 1..=6 {
         assert_eq!(agent.call("list_datastores", &json!({})).passed(), number <= 4);
     }
@@ -78,7 +78,7 @@ fn each_decision_is_one_line_of_json_in_the_sidecars_log() {
     sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, tools: {get_image_set: {}}");
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert!(agent.call("get_image_set", &json!({"image_set_id": "i-0002"})).passed());
     let refused = agent.call("delete_image_set", &json!({"image_set_id": "i-0002"}));
     assert_eq!(refused.code(), "default_deny");

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mcp_policy_e2e::{
-    agent::Sdk,
+    client::Client,
     cluster::{SYSTEM, command, kubectl, reinstall, root, run, try_kubectl},
     cluster_policy::ClusterPolicy,
     sandbox::{Sandbox, bare},
@@ -69,7 +69,7 @@ fn while_the_operator_is_down_selected_pods_are_denied_others_admitted_and_runni
     );
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert!(agent.call("list_datastores", &json!({})).passed());
 
     let team = sandbox.namespace().to_owned();
@@ -118,7 +118,7 @@ fn status_is_whole_after_the_replica_that_wrote_it_is_gone() {
     sandbox.until_programmed("imaging");
     let status = &sandbox.get_policy("imaging")["status"];
     assert_eq!((&status["selected"], &status["injected"], &status["enforcing"]), (&json!(1), &json!(1), &json!(1)));
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert_eq!(agent.list(), ["list_dicom_export_jobs"]);
     kubectl(&["-n", SYSTEM, "rollout", "status", OPERATOR, "--timeout=90s"]);
 }

@@ -8,4 +8,9 @@
     reason = "helpers of tests: whatever goes wrong fails the test, and nobody depends on them"
 )]
 
+pub mod client;
+pub mod conformance;
+pub mod fixture;
+pub mod golden;
+pub mod prepared;
 pub mod sidecar;

@@ -101,17 +101,16 @@ pub fn root() -> &'static Path {
 /// The program, built from this working copy.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        let test = std::env::current_exe().unwrap();
-        // target/<profile>/deps/<test>
-        let target = test.ancestors().nth(3).unwrap();
-        let built = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--package", "mcp-policy-sidecar", "--bin", "mcp-policy-sidecar", "--target-dir"])
-            .arg(target)
-            .current_dir(root())
-            .status()
-            .unwrap();
-        assert!(built.success(), "the sidecar does not build");
-        target.join("debug/mcp-policy-sidecar")
-    })
+    PROGRAM.get_or_init(|| build(&["--package", "mcp-policy-sidecar", "--bin", "mcp-policy-sidecar"]).join("mcp-policy-sidecar"))
+}
+
+/// Builds what cargo's arguments name: the folder of the profile.
+pub fn build(what: &[&str]) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    // target/<profile>/deps/<test>
+    let target = test.ancestors().nth(3).unwrap();
+    let built =
+        Command::new(env!("CARGO")).args(["build", "--quiet", "--target-dir"]).arg(target).args(what).current_dir(root()).status().unwrap();
+    assert!(built.success(), "{what:?} does not build");
+    target.join("debug")
 }

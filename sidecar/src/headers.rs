@@ -13,9 +13,9 @@ use http::{Method, StatusCode, Uri};
 use crate::message::{HEADER_MISMATCH, INVALID_PARAMS, Malformed, Message, MetaVersion, PARSE_ERROR, Reason, UNSUPPORTED_VERSION};
 
 /// The revision without handshake and sessions.
-const MODERN: &str = "2026-07-28";
+pub(crate) const MODERN: &str = "2026-07-28";
 /// Every revision that is spoken here, newest first.
-pub(crate) const REVISIONS: &[&str] = &[MODERN, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+const REVISIONS: &[&str] = &[MODERN, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use mcp_policy::{Code, Refusal};
 use serde_json::{Map, Value, json};
 
-use crate::headers::{Era, REVISIONS};
+use crate::headers::{Era, MODERN};
 use crate::message::{INVALID_PARAMS, Id, Malformed, ServerMessage, parse_server};
 
 /// The key under which machines find a denial: in `_meta` of a result, in `data` of an error.
@@ -37,7 +37,8 @@ pub enum UpstreamFailure {
 pub fn malformed(malformed: &Malformed) -> Response<Bytes> {
     let mut error = error(malformed.code, malformed.message);
     if let Some(requested) = &malformed.requested {
-        error.insert("data".to_owned(), json!({ "supported": REVISIONS, "requested": requested }));
+        // What can be named in `_meta`; the revisions with a handshake cannot.
+        error.insert("data".to_owned(), json!({ "supported": [MODERN], "requested": requested }));
     }
     let mut response = respond_error(malformed.status, malformed.id.as_ref(), error);
     if malformed.status == StatusCode::METHOD_NOT_ALLOWED {

@@ -1,0 +1,80 @@
+//! The official conformance suite, and how its checks ended.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::prepared::{folder, node};
+
+/// How the checks of each scenario ended: scenario, check, status. A check that was made more than once has more than one status, in
+/// the order of the alphabet, each once: how often a check is made hangs on how many messages came.
+pub type Results = BTreeMap<String, BTreeMap<String, Vec<String>>>;
+
+/// The requirement sets that are run, one for each era.
+pub const REQUIREMENTS: [&str; 2] = ["2025-11-25", "2026-07-28"];
+
+/// What the suite found of the server at a URL, for a requirement set.
+pub fn of_server(url: &str, requirements: &str) -> Results {
+    run(&["server", "--url", url, "--requirements", requirements], &[])
+}
+
+/// What one scenario found of the server at a URL.
+pub fn of_server_in(url: &str, scenario: &str, version: &str) -> Results {
+    run(&["server", "--url", url, "--scenario", scenario, "--spec-version", version], &[])
+}
+
+/// What one scenario found of a client: a command to which the URL of the suite's own server is appended.
+pub fn of_client(command: &str, scenario: &str, version: &str, environment: &[(&str, &str)]) -> Results {
+    run(&["client", "--command", command, "--scenario", scenario, "--spec-version", version], environment)
+}
+
+fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Results {
+    let found = tempfile::tempdir().unwrap();
+    let suite = folder().join("node_modules/@modelcontextprotocol/conformance/dist/index.js");
+    let mut command = node();
+    command.arg(suite).args(arguments).arg("-o").arg(found.path()).envs(environment.iter().copied());
+    // It fails where any check does; what counts here is which.
+    let output = command.output().unwrap();
+    let mut results = Results::new();
+    collect(found.path(), found.path(), &mut results);
+    assert!(!results.is_empty(), "{}", said(&command, &output));
+    results
+}
+
+fn collect(top: &Path, folder: &Path, results: &mut Results) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(top, &path, results);
+        } else if path.ends_with("checks.json") {
+            results.insert(scenario(folder.strip_prefix(top).unwrap()), checks(&path));
+        }
+    }
+}
+
+/// `server-ping-2026-11-23T13-09-41-603Z` is about `ping`.
+fn scenario(folder: &Path) -> String {
+    let name = folder.to_str().unwrap();
+    let name = name.strip_prefix("server-").unwrap_or(name);
+    name[..name.len() - "-2026-11-23T13-09-41-603Z".len()].to_owned()
+}
+
+fn checks(file: &Path) -> BTreeMap<String, Vec<String>> {
+    let made: Vec<Value> = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    let mut checks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for check in made {
+        checks.entry(check["id"].as_str().unwrap().to_owned()).or_default().push(check["status"].as_str().unwrap().to_owned());
+    }
+    for statuses in checks.values_mut() {
+        statuses.sort();
+        statuses.dedup();
+    }
+    checks
+}
+
+fn said(command: &Command, output: &Output) -> String {
+    format!("{command:?}: {}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}

@@ -1,0 +1,74 @@
+//! The server that the conformance suite asks for (see `conformance/fixture/`).
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::prepared::{folder, node};
+
+/// A fixture that runs until it is dropped.
+#[derive(Debug)]
+pub struct Fixture {
+    child: Child,
+    url: String,
+}
+
+impl Fixture {
+    /// Starts it, and waits until it listens.
+    pub fn start() -> Self {
+        Self::with(&[])
+    }
+
+    /// One that checks neither `Host` nor the headers that mirror the body.
+    pub fn trusting() -> Self {
+        Self::with(&["--trusting"])
+    }
+
+    fn with(arguments: &[&str]) -> Self {
+        let serve = folder().join("conformance/fixture/serve.js");
+        let mut child = node().arg(serve).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut url = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut url).unwrap();
+        assert!(url.starts_with("http://"), "the fixture did not start");
+        Self { child, url: url.trim().to_owned() }
+    }
+
+    /// Its endpoint.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// How often each tool `ran` so far, how many calls were `cancelled`, how many `sessions` were opened.
+    pub fn account(&self) -> Value {
+        let authority = self.url.trim_start_matches("http://").trim_end_matches("/mcp");
+        let mut stream = TcpStream::connect(authority).unwrap();
+        write!(stream, "GET /account HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    /// The same as soon as it is so, or after ten seconds.
+    pub fn account_once(&self, is_so: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let account = self.account();
+            if is_so(&account) || Instant::now() > deadline {
+                return account;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Fixture {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
