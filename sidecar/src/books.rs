@@ -3,19 +3,20 @@
 //! Guarantee: whatever ends a call (an answer, a failure, a caller who hangs up, the end of the process' grace), its line is written,
 //! it is counted once, and its counters are given back only where the tool certainly did not run.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use mcp_policy::{Allowed, Audited, Caller, Code, Mode, Policies, PolicyId, Refusal, Reservation};
 
 use crate::audit::{Audit, AuditedLine, Ended, Line, Slot};
 use crate::decision_id::DecisionIds;
-use crate::message::ToolCall;
+use crate::message::{Malformed, ToolCall};
 use crate::metrics::{Metrics, OTHER_TOOL};
+use crate::mirrored;
 use crate::state::{Enforced, State};
-use crate::tools::ListedTools;
+use crate::tools::{Listed, ListedTools};
 
 /// Longer tool names are cut in audit lines; such a name is refused, and only its beginning is of use.
 const MAX_AUDIT_NAME: usize = 256;
@@ -30,7 +31,7 @@ pub struct Books {
     /// Where lines go.
     pub audit: Audit,
     ids: DecisionIds,
-    /// Names that the server listed, which are then labels of metrics and proper names.
+    /// Tools that the server listed, whose names are then labels of metrics and proper names.
     listed: Mutex<ListedTools>,
 }
 
@@ -42,14 +43,29 @@ impl Books {
     }
 
     /// The server listed these tools.
-    pub fn learn(&self, names: &[String]) {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner).learn(names);
+    pub fn learn(&self, tools: Vec<Listed>) {
+        self.listed().learn(tools);
+    }
+
+    /// Whether the headers that repeat arguments of the call agree with them (rule 14).
+    pub fn check_mirrored(&self, call: &ToolCall, headers: &HeaderMap, body: &[u8]) -> Result<(), Malformed> {
+        mirrored::check(self.listed().mirrored(&call.name), headers, call.arguments(body))
+    }
+
+    /// Whether a caller's list of tools changes with the policies.
+    #[must_use]
+    pub fn shows_other_tools(&self, before: &Enforced, now: &Enforced, caller: &Caller) -> bool {
+        self.listed().any(|tool| before.policies.lists(caller, tool) != now.policies.lists(caller, tool))
     }
 
     /// Whether the server listed this tool.
     #[must_use]
     pub fn has_listed(&self, tool: &str) -> bool {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner).contains(tool)
+        self.listed().contains(tool)
+    }
+
+    fn listed(&self) -> MutexGuard<'_, ListedTools> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tool as a label of metrics.
@@ -235,6 +251,9 @@ impl Record {
         {
             let metrics = &self.books.metrics;
             metrics.decided(self.policy.as_deref(), self.label.as_deref(), code, Mode::Enforce);
+            if let Some(reason) = self.malformed {
+                metrics.malformed("client", reason);
+            }
             for one in &self.audited {
                 metrics.decided(Some(&one.policy), self.label.as_deref(), one.code, Mode::Audit);
             }

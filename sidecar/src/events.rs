@@ -1,5 +1,5 @@
-//! An event stream of the server on its way to the client. It passes unread, byte for byte, for as long as nothing in it has to be
-//! judged, and event by event from then on.
+//! An event stream of the server on its way to the client, event by event: each is one message to judge, and goes on byte for byte if
+//! nothing in it changes. On streams that wait for it, the client is told when a change of policy changes its list of tools.
 
 use std::collections::VecDeque;
 use std::fmt::{self, Debug};
@@ -9,77 +9,54 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::from_server::Word;
 use crate::gate::{Gate, Judged, Passing};
-use crate::relay::CallAnswer;
-use crate::sse::{self, Boundary, Decoder};
+use crate::respond;
+use crate::sse::{self, Decoder};
+use crate::state::Enforced;
 use crate::upstream::Answer;
 
 /// The events of one answer.
 pub struct Events {
     answer: Answer,
-    /// What is found out of how the call ended.
-    call: Option<CallAnswer>,
     gate: Gate,
-    reading: Reading,
-    max_event: usize,
+    decoder: Decoder,
     ready: VecDeque<Bytes>,
     /// What was held back is being written down and answered. Until that is done no more is read, so a server cannot make the
     /// sidecar hold ever more of it.
     settling: Option<JoinHandle<()>>,
     ended: bool,
     closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    changes: Option<Changes>,
 }
 
-enum Reading {
-    /// Not at all. An event may have begun.
-    Nothing(Boundary),
-    /// Event by event.
-    Events(Decoder),
+/// Waits for changes of policy.
+struct Changes {
+    /// What was enforced when the client last had reason to ask for its list.
+    told: Arc<Enforced>,
+    next: Pin<Box<dyn Future<Output = watch::Receiver<()>> + Send>>,
 }
 
 impl Events {
-    /// The events of `answer`, none of them longer than `max_event` if it is read. With `closing`, the stream ends between two
-    /// events when that happens: it is one that has no end of its own.
+    /// The events of `answer`, none of them longer than `max_event`. With `closing`, the stream ends between two events when that
+    /// happens: it is one that has no end of its own.
     #[must_use]
-    pub fn new(
-        answer: Answer,
-        call: Option<CallAnswer>,
-        gate: Gate,
-        max_event: usize,
-        closing: Option<WaitForCancellationFutureOwned>,
-    ) -> Self {
-        let reading = if gate.reads() { Reading::Events(Decoder::new(max_event)) } else { Reading::Nothing(Boundary::default()) };
-        let closing = closing.map(Box::pin);
-        Self { answer, call, gate, reading, max_event, ready: VecDeque::new(), settling: None, ended: false, closing }
+    pub fn new(answer: Answer, gate: Gate, max_event: usize, closing: Option<WaitForCancellationFutureOwned>) -> Self {
+        gate.streams();
+        let state = &gate.way.books.state;
+        let changes = gate.asked.is_endless().then(|| Changes { told: state.enforced(), next: Box::pin(next_change(state.changes())) });
+        let (decoder, closing) = (Decoder::new(max_event), closing.map(Box::pin));
+        Self { answer, gate, decoder, ready: VecDeque::new(), settling: None, ended: false, closing, changes }
     }
 
     /// Takes what came from the server.
-    fn take(&mut self, mut data: Bytes) {
-        if let Some(call) = &mut self.call {
-            call.read(&data);
-        }
-        if let Reading::Nothing(boundary) = &mut self.reading {
-            if !self.gate.reads() {
-                boundary.pass(&data);
-                return self.ready.push_back(data);
-            }
-            // A policy came while the stream was open. The event that has begun passes; all that follow are judged.
-            let begun = data.split_to(boundary.pass_to_end(&data));
-            if !begun.is_empty() {
-                self.ready.push_back(begun);
-            }
-            if !boundary.is_between_events() {
-                return;
-            }
-            self.reading = Reading::Events(Decoder::new(self.max_event));
-        }
-        let Reading::Events(decoder) = &mut self.reading else { return };
+    fn take(&mut self, data: &[u8]) {
         let mut frames = Vec::new();
-        let whole = decoder.decode(&data, &mut frames);
+        let whole = self.decoder.decode(data, &mut frames);
         let mut words = Vec::new();
         for frame in frames {
             self.judge(frame, &mut words);
@@ -101,7 +78,7 @@ impl Events {
         match passing {
             Passing::AsItCame => self.ready.push_back(frame.into_raw()),
             Passing::Changed(data) => self.ready.push_back(frame.with_data(&data)),
-            Passing::Dropped => tracing::debug!("dropped a message of the server"),
+            Passing::Dropped => {}
             Passing::Unreadable => self.unreadable(),
         }
     }
@@ -109,14 +86,31 @@ impl Events {
     /// An event that cannot be read is dropped; if it may have been the answer, the caller is told so.
     fn unreadable(&mut self) {
         tracing::warn!("dropped an event of the server that cannot be read");
-        if self.gate.expects().is_some() && !self.ended {
-            if let Some(mut call) = self.call.take() {
-                call.unusable();
-            }
+        if self.gate.expects().is_some() && !self.gate.has_answered() && !self.ended {
             self.ready.push_back(sse::event(self.gate.unusable().body()));
             self.ended = true;
         }
     }
+
+    /// The policies have changed.
+    fn tell(&mut self, told: &Arc<Enforced>) -> Arc<Enforced> {
+        let books = &self.gate.way.books;
+        let now = books.state.enforced();
+        let Some(subscription) = self.gate.tells_of_lists() else { return Arc::clone(told) };
+        if books.shows_other_tools(told, &now, &self.gate.way.caller) && now.policies.decide_method(respond::LIST_CHANGED).refusal.is_none()
+        {
+            self.ready.push_back(sse::event(&respond::list_changed(subscription)));
+        }
+        now
+    }
+}
+
+async fn next_change(mut changes: watch::Receiver<()>) -> watch::Receiver<()> {
+    if changes.changed().await.is_err() {
+        // Nothing can change any more.
+        std::future::pending::<()>().await;
+    }
+    changes
 }
 
 impl Body for Events {
@@ -140,18 +134,25 @@ impl Body for Events {
                 self.ended = true;
                 continue;
             }
+            if let Some(mut changes) = self.changes.take() {
+                let changed = changes.next.as_mut().poll(cx);
+                if let Poll::Ready(receiver) = changed {
+                    changes = Changes { told: self.tell(&changes.told), next: Box::pin(next_change(receiver)) };
+                    self.changes = Some(changes);
+                    continue;
+                }
+                self.changes = Some(changes);
+            }
             match Pin::new(&mut self.answer).poll_frame(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers are not part of the answer (rule 12).
                     let Ok(data) = frame.into_data() else { continue };
-                    self.take(data);
+                    self.take(&data);
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
                 Poll::Ready(None) => {
-                    if let Some(call) = self.call.take() {
-                        call.ended();
-                    }
+                    self.gate.ended();
                     self.ended = true;
                 }
             }

@@ -1,8 +1,9 @@
-//! What the server's answer to one request may bring to the client: no tool that a policy hides, nothing that `methods` deny, and on
-//! the stream of a request no answer but its own (rule 18).
+//! What the server's answer to one request may bring to the client: on the stream of a request nothing but what belongs there and one
+//! answer, its own (rule 18); no tool that a policy hides, nothing that `methods` deny.
 //!
 //! What a client sends must be a method that some revision has, or that a policy allows. What a server sends needs no such leave:
-//! it is held back only where a key of `methods` denies it. So answers are read only while there is such a key.
+//! it is held back only where a key of `methods` denies it. So the inside of messages is read only while there is such a key, and
+//! where something in it is changed or remembered.
 
 use std::sync::Arc;
 
@@ -11,23 +12,41 @@ use http::Response;
 use mcp_policy::Policies;
 
 use crate::from_server::{WayBack, Word};
-use crate::headers::Era;
-use crate::message::{Id, ServerWord, server_word};
+use crate::handshake;
+use crate::headers::{self, Era};
+use crate::message::{Glance, Id, Outline, Request, ServerWord, server_word};
+use crate::relay::CallAnswer;
 use crate::respond::{self, UpstreamFailure};
+use crate::session::Sessions;
 use crate::state::Enforced;
-use crate::tools::{self, Filtered};
+use crate::{task, tools};
 
 /// Judges what comes back on one request. The policies are read anew for each message: an open stream obeys their changes.
 #[derive(Debug)]
 pub struct Gate {
     /// The server, and whom it talks to.
     pub way: Arc<WayBack>,
+    /// What is remembered of sessions.
+    pub sessions: Arc<Sessions>,
     /// What was sent to the server.
     pub asked: Asked,
     /// The era of the request.
     pub era: Era,
     /// For messages about this answer.
     pub decision_id: String,
+    /// What is found out of how the call ended, if it is one.
+    pub call: Option<CallAnswer>,
+    /// What has passed so far.
+    pub passed: Passed,
+}
+
+/// What has passed of an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Passed {
+    /// The answer to the request: nothing more belongs there.
+    answer: bool,
+    /// The server's word that it tells the client of changes of its list of tools.
+    subscription: bool,
 }
 
 /// What a server was asked.
@@ -45,6 +64,16 @@ pub enum Asked {
         /// The id of the request.
         id: Id,
     },
+    /// What it can do: `initialize` or `server/discover`.
+    Handshake {
+        /// The id of the request.
+        id: Id,
+    },
+    /// To tell of changes, among them of its list of tools (`subscriptions/listen`).
+    Listen {
+        /// The id of the request, which names the subscription.
+        id: Id,
+    },
     /// Something else.
     Request {
         /// The id of the request.
@@ -52,38 +81,57 @@ pub enum Asked {
     },
     /// Nothing: it was told something.
     Nothing,
-    /// For a stream of its own, where also an answer to an earlier request can come.
-    Stream,
+    /// For a stream of its own. If it resumes an earlier one, the answer to an earlier request can come on it.
+    Stream {
+        /// Whether it resumes one.
+        resumes: bool,
+    },
     /// For something that is no message: a public document, the end of a session.
     Document,
 }
 
 impl Asked {
+    /// What this request asks.
+    #[must_use]
+    pub fn by(request: &Request) -> Self {
+        let id = request.id.clone();
+        match request.method.as_str() {
+            "tools/list" => Self::List { id },
+            "initialize" | "server/discover" => Self::Handshake { id },
+            "subscriptions/listen" if request.listens_to_tools => Self::Listen { id },
+            _ => match &request.call {
+                Some(call) => Self::Call { id, tool: call.name.clone() },
+                None => Self::Request { id },
+            },
+        }
+    }
+
     /// The id of the request that is to be answered.
     #[must_use]
     pub fn expects(&self) -> Option<&Id> {
         match self {
-            Self::Call { id, .. } | Self::List { id } | Self::Request { id } => Some(id),
-            Self::Nothing | Self::Stream | Self::Document => None,
+            Self::Call { id, .. } | Self::List { id } | Self::Handshake { id } | Self::Listen { id } | Self::Request { id } => Some(id),
+            Self::Nothing | Self::Stream { .. } | Self::Document => None,
         }
     }
 
-    /// Whether lists of tools can come.
-    #[must_use]
-    pub fn may_bring_lists(&self) -> bool {
-        matches!(self, Self::List { .. } | Self::Stream)
-    }
-
-    /// Whether what comes has to be read: lists of tools in any case, other messages while a policy governs what servers send.
+    /// Whether the inside of what comes has to be read: what may be changed in any case, all else while a policy governs what servers
+    /// send. If not, only its outside is.
     #[must_use]
     pub fn has_to_be_read(&self, policies: &Policies) -> bool {
-        self.may_bring_lists() || (self.is_mcp() && policies.governs_server())
+        matches!(self, Self::List { .. } | Self::Handshake { .. }) || (self.is_mcp() && policies.governs_server())
     }
 
     /// Whether clients look for messages in what comes.
     #[must_use]
     pub fn is_mcp(&self) -> bool {
         !matches!(self, Self::Document)
+    }
+
+    /// Whether what comes is a stream without an end of its own.
+    #[must_use]
+    pub fn is_endless(&self) -> bool {
+        matches!(self, Self::Listen { .. } | Self::Stream { .. })
     }
 }
 
@@ -109,8 +157,38 @@ pub struct Judged {
     pub words: Vec<Word>,
 }
 
+impl From<Passing> for Judged {
+    fn from(passing: Passing) -> Self {
+        Self { passing, words: Vec::new() }
+    }
+}
+
+/// Why a message does not belong where it came (rule 18). The strings are metric labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stray {
+    /// The answer to another request, or to none.
+    WrongId,
+    /// It came after the answer.
+    AfterAnswer,
+    /// A request, of a revision whose servers send none.
+    ServerRequest,
+    /// No message of JSON-RPC.
+    NoMessage,
+}
+
+impl Stray {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::WrongId => "wrong_id",
+            Self::AfterAnswer => "after_answer",
+            Self::ServerRequest => "server_request",
+            Self::NoMessage => "no_message",
+        }
+    }
+}
+
 impl Gate {
-    /// Whether messages have to be judged at this moment. If not, the answer may pass unread.
+    /// Whether the inside of messages has to be read at this moment.
     #[must_use]
     pub fn reads(&self) -> bool {
         self.asked.has_to_be_read(&self.way.books.state.enforced().policies)
@@ -122,62 +200,204 @@ impl Gate {
         self.asked.expects()
     }
 
+    /// Whether the answer has passed.
+    #[must_use]
+    pub fn has_answered(&self) -> bool {
+        self.passed.answer
+    }
+
+    /// Whether the client waits to be told that its list of tools has changed, and by which subscription.
+    #[must_use]
+    pub fn tells_of_lists(&self) -> Option<Option<&Id>> {
+        match &self.asked {
+            Asked::Listen { id } if self.passed.subscription => Some(Some(id)),
+            Asked::Stream { .. } if self.session().is_some_and(|session| self.sessions.is_told_of_lists(session)) => Some(None),
+            _ => None,
+        }
+    }
+
+    /// The answer begins to stream.
+    pub fn streams(&self) {
+        if self.era == Era::Legacy {
+            self.sessions.streams(self.session(), &self.asked);
+        }
+    }
+
+    /// What came has passed to its end.
+    pub fn ended(&mut self) {
+        if let (true, Some(id)) = (self.passed.answer, self.asked.expects()) {
+            self.sessions.streamed(self.session(), id);
+        }
+        self.call = None;
+    }
+
     /// What the client gets instead of an answer that cannot pass.
     #[must_use]
-    pub fn unusable(&self) -> Response<Bytes> {
+    pub fn unusable(&mut self) -> Response<Bytes> {
+        self.is_unusable();
         match &self.asked {
             Asked::Call { id, tool } => respond::upstream_failed_call(id, self.era, tool, UpstreamFailure::Unusable, &self.decision_id),
             _ => respond::upstream_failed(self.expects(), UpstreamFailure::Unusable, &self.decision_id),
         }
     }
 
+    /// The answer cannot pass: this is written down.
+    pub fn is_unusable(&mut self) {
+        if let Some(mut call) = self.call.take() {
+            call.unusable();
+        }
+    }
+
     /// Judges one message: a JSON body or the data of an event.
     #[must_use]
-    pub fn judge(&self, message: &[u8]) -> Judged {
+    pub fn judge(&mut self, message: &[u8]) -> Judged {
+        let mut glance = Glance::default();
+        glance.read(message);
+        let Ok(outline) = glance.outline() else {
+            return if glance.is_no_message() { self.stray(Stray::NoMessage) } else { Passing::Unreadable.into() };
+        };
+        if self.passed.answer {
+            return self.stray(Stray::AfterAnswer);
+        }
+        let Some(answers) = self.what_is_answered(&outline) else { return self.stray(Stray::WrongId) };
         let enforced = self.way.books.state.enforced();
-        let mut words = Vec::new();
+        let mut judged = Judged::from(Passing::AsItCame);
         if enforced.policies.governs_server() {
-            let (asks, request, is_response) = match server_word(message) {
-                Ok(ServerWord::Request { id, method }) => (vec![method], Some(id), false),
-                Ok(ServerWord::Notification { method }) => (vec![method], None, false),
-                Ok(ServerWord::Response { asks }) => (asks, None, true),
-                Err(_) => return Judged { passing: Passing::Unreadable, words },
-            };
-            for method in asks {
-                let Some(word) = Word::about(&self.way.books, &enforced, method, request.clone()) else { continue };
-                let passing = word.is_refused().then(|| if is_response { self.instead(&word) } else { Passing::Dropped });
-                words.push(word);
-                if let Some(passing) = passing {
-                    return Judged { passing, words };
-                }
+            judged = self.ask_policies(&enforced, message, answers.as_ref());
+        }
+        match (&judged.passing, &outline, answers) {
+            (Passing::AsItCame, Outline::Request, _) if self.era == Era::Modern => {
+                judged.passing = self.stray(Stray::ServerRequest).passing
+            }
+            (Passing::AsItCame, Outline::Notification, _) => self.note_subscription(message),
+            (Passing::AsItCame, Outline::Result(_), Some(asked)) => judged.passing = self.judge_result(&enforced, &asked, message),
+            _ => {}
+        }
+        self.note_answer(&outline, &judged.passing);
+        judged
+    }
+
+    /// The whole of an answer was read as it passed that is too long to be held. Whether it is the expected one.
+    #[must_use]
+    pub fn is_answered_by(&mut self, outline: &Outline) -> bool {
+        let is_expected = matches!(self.what_is_answered(outline), Some(Some(_)));
+        if is_expected {
+            self.note_answer(outline, &Passing::AsItCame);
+        }
+        is_expected
+    }
+
+    /// What the message answers: none if it answers nothing. None at all of an answer that does not belong here.
+    #[allow(clippy::option_option, reason = "an answer to nothing is not an answer to anything")]
+    fn what_is_answered(&self, outline: &Outline) -> Option<Option<Asked>> {
+        let id = match outline {
+            Outline::Request | Outline::Notification => return Some(None),
+            Outline::Result(id) => Some(id),
+            Outline::Error(id) => id.as_ref(),
+        };
+        match (self.expects(), id, &self.asked) {
+            (Some(expected), Some(id), _) if expected == id => Some(Some(self.asked.clone())),
+            // The server could not read the id of the one request that it got.
+            (Some(_), None, _) => Some(Some(self.asked.clone())),
+            (None, Some(id), Asked::Stream { resumes: true }) => self.sessions.awaited(self.session(), id).map(Some),
+            _ => None,
+        }
+    }
+
+    fn ask_policies(&self, enforced: &Arc<Enforced>, message: &[u8], answers: Option<&Asked>) -> Judged {
+        let mut words = Vec::new();
+        let (asks, request) = match server_word(message) {
+            Ok(ServerWord::Request { id, method }) => (vec![method], Some(id)),
+            Ok(ServerWord::Notification { method }) => (vec![method], None),
+            Ok(ServerWord::Response { asks }) => (asks, None),
+            Err(_) => return Passing::Unreadable.into(),
+        };
+        for method in asks {
+            let Some(word) = Word::about(&self.way.books, enforced, method, request.clone()) else { continue };
+            let passing = word.is_refused().then(|| answers.map_or(Passing::Dropped, |asked| self.instead(asked, &word)));
+            words.push(word);
+            if let Some(passing) = passing {
+                return Judged { passing, words };
             }
         }
-        let passing = if self.asked.may_bring_lists() { self.judge_list(&enforced, message) } else { Passing::AsItCame };
-        Judged { passing, words }
+        Judged { passing: Passing::AsItCame, words }
     }
 
     /// What takes the place of an answer with which the server asks for something that is refused.
-    fn instead(&self, word: &Word) -> Passing {
+    fn instead(&self, asked: &Asked, word: &Word) -> Passing {
         let Some(refusal) = &word.refusal else { return Passing::AsItCame };
-        let answer = match &self.asked {
-            Asked::Call { id, tool } => respond::refused_need(id, self.era, tool, &word.method, refusal, &word.decision_id),
-            Asked::List { id } | Asked::Request { id } => respond::denied_method(id, &word.method, refusal, &word.decision_id),
-            Asked::Nothing | Asked::Stream | Asked::Document => return Passing::Dropped,
+        let answer = match (asked, asked.expects()) {
+            (Asked::Call { id, tool }, _) => respond::refused_need(id, self.era, tool, &word.method, refusal, &word.decision_id),
+            (_, Some(id)) => respond::denied_method(id, &word.method, refusal, &word.decision_id),
+            (_, None) => return Passing::Dropped,
         };
         Passing::Changed(answer.into_body())
     }
 
-    fn judge_list(&self, enforced: &Enforced, message: &[u8]) -> Passing {
-        let expected = self.expects();
-        match tools::filter(message, expected, self.era, |tool| enforced.policies.lists(&self.way.caller, tool)) {
-            Ok(Filtered::List(list)) => {
-                self.way.books.learn(&list.names);
-                list.changed.map_or(Passing::AsItCame, |changed| Passing::Changed(changed.into()))
+    fn judge_result(&self, enforced: &Enforced, asked: &Asked, message: &[u8]) -> Passing {
+        let changed = match asked {
+            Asked::List { .. } => tools::filter(message, self.era, |tool| enforced.policies.lists(&self.way.caller, tool)).map(|list| {
+                self.way.books.learn(list.tools);
+                list.changed
+            }),
+            Asked::Handshake { id } => {
+                let denied = |method: &str| enforced.policies.decide_method(method).refusal.is_some();
+                match handshake::filter(message, denied) {
+                    Ok(found) if !found.is_spoken_here => {
+                        tracing::warn!("the server answered `initialize` with a revision that is not spoken here");
+                        Ok(Some(respond::revision_not_spoken(id).into_body().into()))
+                    }
+                    Ok(found) => {
+                        if let (true, Some(session)) = (found.tells_of_lists, self.session()) {
+                            self.sessions.tells_of_lists(session);
+                        }
+                        Ok(found.changed)
+                    }
+                    Err(unreadable) => Err(unreadable),
+                }
             }
-            // Rule 18: on the stream of a request, nothing but its own answer.
-            Ok(Filtered::OtherResponse) if expected.is_some() => Passing::Dropped,
-            Ok(Filtered::Failed | Filtered::NotAResponse | Filtered::OtherResponse) => Passing::AsItCame,
+            Asked::Call { tool, .. } => {
+                if let Some(task) = task::created_by(message) {
+                    self.sessions.task_created(&task, tool);
+                }
+                Ok(None)
+            }
+            _ => Ok(None),
+        };
+        match changed {
+            Ok(changed) => changed.map_or(Passing::AsItCame, |changed| Passing::Changed(changed.into())),
             Err(_) => Passing::Unreadable,
         }
+    }
+
+    /// The first message on the stream of a subscription says what the server tells of.
+    fn note_subscription(&mut self, message: &[u8]) {
+        if matches!(self.asked, Asked::Listen { .. }) && !self.passed.subscription {
+            self.passed.subscription = handshake::tells_of_lists(message);
+        }
+    }
+
+    /// An answer that is an error with the id of the call says that the tool did not run.
+    fn note_answer(&mut self, outline: &Outline, passing: &Passing) {
+        let passes = matches!(passing, Passing::AsItCame | Passing::Changed(_));
+        let is_answer = matches!(outline, Outline::Result(_) | Outline::Error(_));
+        if !passes || !is_answer || self.expects().is_none() {
+            return;
+        }
+        self.passed.answer = true;
+        if let (Outline::Error(Some(_)), Some(call)) = (outline, &mut self.call) {
+            call.did_not_run();
+        }
+    }
+
+    fn stray(&self, stray: Stray) -> Judged {
+        let reason = stray.as_str();
+        tracing::warn!(server = self.way.server, reason, "dropped a message of the server that does not belong there");
+        self.way.books.metrics.malformed("server", reason);
+        Passing::Dropped.into()
+    }
+
+    fn session(&self) -> Option<&str> {
+        headers::session_id(&self.way.headers)
     }
 }

@@ -1,8 +1,8 @@
 //! What the head of a request must be like before anyone believes its body, which protocol era it speaks, and what of the head goes
 //! on. The body decides; headers only confirm it. mcp.md 1.2 and section 3, rules 7 to 14 and 16.
 //!
-//! Caveats: raw framing (bare LF, folded headers) leaves no trace in a header map and is the server's business. `Mcp-Param-*` headers
-//! are passed on: what they repeat is known only from the tool's schema, and servers compare them.
+//! Caveats: raw framing (bare LF, folded headers) leaves no trace in a header map and is the server's business. What `Mcp-Param-*` headers
+//! repeat is known only from the tool's schema: see [`crate::mirrored`].
 
 use std::borrow::Cow;
 
@@ -15,7 +15,9 @@ use crate::message::{HEADER_MISMATCH, INVALID_PARAMS, Malformed, Message, MetaVe
 /// The revision without handshake and sessions.
 pub(crate) const MODERN: &str = "2026-07-28";
 /// Every revision that is spoken here, newest first.
-const REVISIONS: &[&str] = &[MODERN, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+pub(crate) const REVISIONS: &[&str] = &[MODERN, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
+/// Those of them that begin with a handshake.
+pub(crate) const LEGACY_REVISIONS: &[&str] = REVISIONS.split_at(1).1;
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -85,7 +87,7 @@ fn wrong_method() -> Malformed {
 
 /// Whether the era's own headers are judged later, with the body at hand ([`era`]).
 fn is_mirrored(name: &HeaderName) -> bool {
-    [PROTOCOL_VERSION, MCP_METHOD, MCP_NAME].contains(name)
+    [PROTOCOL_VERSION, MCP_METHOD, MCP_NAME].contains(name) || name.as_str().starts_with("mcp-param-")
 }
 
 /// Whether a header decides something, and so must be there once and mean one thing.
@@ -120,7 +122,7 @@ fn check_once(headers: &HeaderMap) -> Result<(), Malformed> {
 }
 
 /// The one value of a header; none if the header is absent.
-fn check_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Malformed> {
+pub(crate) fn check_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Malformed> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -282,19 +284,23 @@ fn mismatch(era: Era, message: &'static str) -> Malformed {
 
 /// Rule 14. In the legacy era these headers mean nothing, but something on the way may trust them.
 fn check_mirrors(headers: &HeaderMap, message: &Message, era: Era) -> Result<(), Malformed> {
-    let read = |name: HeaderName| {
-        check_value(headers, &name).map_err(|malformed| if era == Era::Modern { malformed.with_code(HEADER_MISMATCH) } else { malformed })
+    let read = |name: &HeaderName| {
+        check_value(headers, name).map_err(|malformed| if era == Era::Modern { malformed.with_code(HEADER_MISMATCH) } else { malformed })
     };
+    // What they repeat is asked later ([`crate::mirrored`]).
+    for name in headers.keys().filter(|name| name.as_str().starts_with("mcp-param-")) {
+        read(name)?;
+    }
     let request = if let Message::Request(request) = message { Some(request) } else { None };
     let must_repeat = era == Era::Modern && request.is_some();
 
-    match (read(MCP_METHOD)?, message.method()) {
+    match (read(&MCP_METHOD)?, message.method()) {
         (Some(header), Some(method)) if header == method.as_bytes() => {}
         (None, _) if !must_repeat => {}
         _ => return Err(mismatch(era, "`Mcp-Method` is not the method of the body")),
     }
     let target = request.and_then(|request| request.call.as_ref().map(|call| &call.name).or(request.target.as_ref()));
-    match (read(MCP_NAME)?, target) {
+    match (read(&MCP_NAME)?, target) {
         (Some(header), Some(target)) if decode(header).is_some_and(|name| *name == *target.as_bytes()) => Ok(()),
         (None, Some(_)) if !must_repeat => Ok(()),
         // Not a method whose target is repeated: there is nothing to agree with, and servers ignore the header.
@@ -309,7 +315,7 @@ fn repeats_target(method: &str) -> bool {
 }
 
 /// The value of a mirrored header: plain, or `=?base64?…?=`. None where it looks encoded and is not.
-fn decode(value: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub(crate) fn decode(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     match value.strip_prefix(b"=?base64?").and_then(|value| value.strip_suffix(b"?=")) {
         Some(encoded) => BASE64_STANDARD.decode(encoded).ok().map(Cow::Owned),
         None => Some(value.into()),

@@ -5,7 +5,8 @@
 //!
 //! Assumptions: the kernel sends every connection of the pod here ([`capture`]), or nobody else can reach the server.
 //!
-//! Pure, without clock or network: [`message`], [`headers`], [`sse`], [`tools`], [`respond`], [`exposure`], [`probe`], [`origin`].
+//! Pure, without clock or network: [`message`], [`headers`], [`mirrored`], [`sse`], [`tools`], [`handshake`], [`task`],
+//! [`respond`], [`exposure`], [`probe`], [`origin`].
 
 pub mod admin;
 pub mod audit;
@@ -14,17 +15,21 @@ pub mod capture;
 pub mod config;
 pub mod decision_id;
 pub mod drain;
+mod edit;
 pub mod error;
 pub mod events;
 pub mod exposure;
 pub mod from_server;
 pub mod gate;
+pub mod handshake;
 pub mod headers;
 pub mod message;
 pub mod metrics;
+pub mod mirrored;
 pub mod origin;
 pub mod probe;
 pub mod proxy;
+pub mod recent;
 pub mod relay;
 pub mod respond;
 pub mod server;
@@ -32,6 +37,7 @@ pub mod session;
 pub mod source;
 pub mod sse;
 pub mod state;
+pub mod task;
 pub mod telemetry;
 pub mod tools;
 pub mod upstream;

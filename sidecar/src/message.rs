@@ -4,6 +4,7 @@
 //! Guarantees: no I/O; no input panics; recursion and memory are bounded.
 
 mod envelope;
+mod glance;
 mod id;
 mod malformed;
 mod server;
@@ -14,6 +15,7 @@ use http::StatusCode;
 use mcp_policy::json::{Fault, Kind, Scanner};
 
 use envelope::{Arguments, Envelope, Member, Params, skip};
+pub use glance::{Glance, Outline};
 pub use id::Id;
 pub use malformed::{Malformed, Reason};
 pub(crate) use server::parse_server_with;
@@ -81,6 +83,10 @@ pub struct Request {
     pub method: String,
     /// The call, exactly if the method is `tools/call`.
     pub call: Option<ToolCall>,
+    /// The task that the request is about, if it names one by `params.taskId`.
+    pub task: Option<String>,
+    /// Whether the client wants to be told of changes of the list of tools (`subscriptions/listen`).
+    pub listens_to_tools: bool,
     /// What `Mcp-Name` must repeat, for methods other than a call.
     pub(crate) target: Option<String>,
     pub(crate) version: MetaVersion,

@@ -40,6 +40,7 @@ pub struct Metrics {
     decisions: Family<DecisionLabels, Counter>,
     limit_refusals: Family<LimitLabels, Counter>,
     without_session: Family<LimitLabels, Counter>,
+    malformed: Family<MalformedLabels, Counter>,
     decision_duration: Histogram,
     upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram>,
     in_flight: Gauge,
@@ -58,6 +59,12 @@ struct DecisionLabels {
 struct LimitLabels {
     policy: String,
     counter: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MalformedLabels {
+    from: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,6 +95,7 @@ impl Metrics {
         let decisions = Family::default();
         let limit_refusals = Family::default();
         let without_session = Family::default();
+        let malformed = Family::default();
         let decision_duration = Histogram::new(DECISION_BUCKETS);
         let upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(UPSTREAM_BUCKETS));
@@ -98,6 +106,8 @@ impl Metrics {
         registry.register("limit_refusals", "Calls refused because a counter was full", limit_refusals.clone());
         let help = "Calls without a session that a limit of scope session counted by their caller";
         registry.register("limit_without_session", help, without_session.clone());
+        let help = "Messages refused before any rule, and messages of servers that were dropped, by sender and reason";
+        registry.register("malformed", help, malformed.clone());
         registry.register("decision_duration_seconds", "Time to decide one call", decision_duration.clone());
         registry.register(
             "upstream_duration_seconds",
@@ -107,7 +117,8 @@ impl Metrics {
         registry.register("requests_in_flight", "Requests whose answer has not ended", in_flight.clone());
         registry.register("build", "The build that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Scraped(state)));
-        Self { registry: Arc::new(registry), decisions, limit_refusals, without_session, decision_duration, upstream_duration, in_flight }
+        let registry = Arc::new(registry);
+        Self { registry, decisions, limit_refusals, without_session, malformed, decision_duration, upstream_duration, in_flight }
     }
 
     /// A request has arrived.
@@ -144,6 +155,11 @@ impl Metrics {
         if self.without_session.get_or_create(&labels).inc() == 0 {
             tracing::warn!(policy, %counter, "a call without a session spent from a limit of scope `session`; such calls are counted by caller");
         }
+    }
+
+    /// Counts a message of the `client` that was refused before any rule, or one of the `server` that was dropped.
+    pub fn malformed(&self, from: &'static str, reason: &'static str) {
+        self.malformed.get_or_create(&MalformedLabels { from, reason }).inc();
     }
 
     /// Notes how long a decision took.

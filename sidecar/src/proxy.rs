@@ -31,16 +31,18 @@ use crate::relay::{self, CallAnswer, Holding, ProxyBody};
 use crate::respond::{self, UpstreamFailure};
 use crate::session::Sessions;
 use crate::state::Enforced;
+use crate::task;
 use crate::upstream::{Answer, Destination, Link, SendError};
 
 const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// What answers the callers' requests.
 #[derive(Debug)]
 pub struct Proxy {
     books: Arc<Books>,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
     probes: Vec<Probe>,
     local_only: Option<LocalOnly>,
     limits: Limits,
@@ -115,7 +117,7 @@ impl Proxy {
     #[must_use]
     pub fn new(books: Arc<Books>, probes: Vec<Probe>, local_only: Option<LocalOnly>, limits: Limits, drain: Drain) -> Self {
         let held = Arc::new(Semaphore::new(limits.held_bytes));
-        Self { books, sessions: Sessions::default(), probes, local_only, limits, held, drain }
+        Self { books, sessions: Arc::default(), probes, local_only, limits, held, drain }
     }
 
     /// Answers one request.
@@ -167,7 +169,11 @@ impl Proxy {
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
                 Ok(response)
             }
-            Route::Get => Ok(self.forward_bare(peer, Method::GET, path, request.into_parts().0.headers, Asked::Stream).await),
+            Route::Get => {
+                let headers = request.into_parts().0.headers;
+                let resumes = headers.contains_key(LAST_EVENT_ID);
+                Ok(self.forward_bare(peer, Method::GET, path, headers, Asked::Stream { resumes }).await)
+            }
             Route::Delete => {
                 let headers = request.into_parts().0.headers;
                 let response = self.forward_bare(peer, Method::DELETE, path, headers.clone(), Asked::Document).await;
@@ -215,7 +221,7 @@ impl Proxy {
         match message {
             Message::Request(request) => match request.call {
                 Some(call) => Ok(self.call(received, request.id, call).await),
-                None => Ok(self.request(received, request.id, &request.method).await),
+                None => Ok(self.request(received, request).await),
             },
             Message::Notification(notification) => Ok(self.notification(received, &notification.method).await),
             // An answer to a request of the server. Without a policy no request of the server was let through.
@@ -228,6 +234,11 @@ impl Proxy {
     async fn call(&self, mut received: Received<'_>, id: Id, call: message::ToolCall) -> Response<ProxyBody> {
         let Received { peer, enforced, era, .. } = received;
         received.record.call(&call, &enforced.policies);
+        if era == Era::Modern
+            && let Err(malformed) = self.books.check_mirrored(&call, &received.headers, &received.body)
+        {
+            return refuse(received.record, &malformed.with_id(Some(id)));
+        }
         if !call.has_proper_name(|name| self.books.has_listed(name)) {
             received.record.malformed("tool_name");
             return own(respond::improper_tool_name(&id, era, received.record.decision_id()));
@@ -253,18 +264,29 @@ impl Proxy {
     }
 
     /// A request that is not a call.
-    async fn request(&self, mut received: Received<'_>, id: Id, method: &str) -> Response<ProxyBody> {
-        match judge_method(&mut received, method) {
+    async fn request(&self, mut received: Received<'_>, request: message::Request) -> Response<ProxyBody> {
+        let asked = Asked::by(&request);
+        let message::Request { id, method, task, .. } = request;
+        match judge_method(&mut received, &method) {
             Verdict::Passes => {}
             Verdict::Unknown => return own(respond::unknown_method(&id, received.era)),
             Verdict::Refused(refusal) => {
-                return own(respond::denied_method(&id, method, &refusal, received.record.decision_id()));
+                return own(respond::denied_method(&id, &method, &refusal, received.record.decision_id()));
             }
         }
-        if method == "tools/list" {
-            return self.forward(received, Asked::List { id }).await;
+        if task::is_about_one(&method) {
+            let Some(tool) = task.and_then(|task| self.sessions.tool_of_task(&task)) else {
+                received.record.malformed("unknown_task");
+                return own(respond::unknown_task(&id));
+            };
+            // What a task brings is the tool's result; that a call of the tool was allowed once is not enough. To end it is no harm.
+            if method != "tasks/cancel" && !received.enforced.policies.lists(&received.peer.caller, &tool) {
+                let refusal = respond::without_rule(Code::ToolDenied);
+                received.record.refused(&refusal, received.enforced);
+                return own(respond::denied_method(&id, &method, &refusal, received.record.decision_id()));
+            }
         }
-        let response = self.forward(received, Asked::Request { id }).await;
+        let response = self.forward(received, asked).await;
         if method == "initialize" {
             let opened = response.headers().get(SESSION_ID).filter(|_| response.status().is_success());
             if let Some(session) = opened.and_then(|session| session.to_str().ok()) {
@@ -292,7 +314,7 @@ impl Proxy {
                 if is_usable(answer.status()) {
                     let decision_id = record.decision_id().to_owned();
                     let (head, answer) = answer.into_parts();
-                    let call = CallAnswer::new(record, head.status, id.clone(), headers::carrier(&head.headers));
+                    let call = CallAnswer::new(record, head.status);
                     let asking = Asking { peer, path, headers, era, decision_id, asked: Asked::Call { id, tool } };
                     return self.deliver(head, answer, asking, Some(call)).await;
                 }

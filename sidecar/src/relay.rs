@@ -1,4 +1,4 @@
-//! Bodies of answers on their way to the caller, as they come; and what is found out of how a call ended while its answer passes.
+//! Bodies of answers on their way to the caller, as they come; and how a call ended.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,19 +10,13 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
 use crate::books::Record;
-use crate::headers::Carrier;
-use crate::message::Id;
+use crate::gate::Gate;
+use crate::message::Glance;
 use crate::metrics::InFlight;
-use crate::respond;
-use crate::sse::{self, Decoder};
 use crate::upstream::Answer;
 
 /// An answer's body, whatever it is.
 pub type ProxyBody = UnsyncBoxBody<Bytes, hyper::Error>;
-
-/// How much of an answer to a call is read to see whether it is a JSON-RPC error, which gives the call's counters back. An error
-/// that is longer counts as a call that ran.
-const MAX_READ_ERROR: usize = 64 * 1024;
 
 /// A body that is already there.
 #[must_use]
@@ -69,14 +63,10 @@ pub struct Untouched {
 }
 
 impl Untouched {
-    /// Passes the answer on. With a call, what passes is read for how the call ended.
+    /// Passes the answer on; `call` is written down at its end.
     #[must_use]
-    pub fn new(answer: Answer, mut call: Option<CallAnswer>) -> Self {
-        if answer.is_end_stream()
-            && let Some(call) = call.take()
-        {
-            call.ended();
-        }
+    pub fn new(answer: Answer, call: Option<CallAnswer>) -> Self {
+        let call = call.filter(|_| !answer.is_end_stream());
         Self { answer, call }
     }
 }
@@ -91,22 +81,15 @@ impl Body for Untouched {
             match polled {
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    if let Some(call) = &mut self.call {
-                        call.read(&data);
-                    }
                     // Settled before the caller has the last byte: whoever has the answer finds it counted.
-                    if self.answer.is_end_stream()
-                        && let Some(call) = self.call.take()
-                    {
-                        call.ended();
+                    if self.answer.is_end_stream() {
+                        self.call = None;
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
-                    if let Some(call) = self.call.take() {
-                        call.ended();
-                    }
+                    self.call = None;
                     return Poll::Ready(None);
                 }
             }
@@ -122,74 +105,130 @@ impl Body for Untouched {
     }
 }
 
-/// The answer to a call that was forwarded. Dropped before its end, the call counts as one that ran.
+/// How much of a JSON text is read before it is passed on piece by piece.
+const HELD: usize = 64 * 1024;
+
+/// A JSON text that has come from the server.
+#[derive(Debug)]
+pub enum Beginning {
+    /// All of it.
+    Whole(Bytes),
+    /// The beginning of a long one.
+    Long(Bytes, Answer),
+}
+
+/// Reads a JSON text as far as it is short.
+pub async fn beginning(mut answer: Answer) -> Result<Beginning, hyper::Error> {
+    let mut start = Bytes::new();
+    while let Some(frame) = answer.frame().await {
+        // Trailers are not part of the answer (rule 12).
+        let Ok(data) = frame?.into_data() else { continue };
+        // Mostly there is one piece, which is not copied.
+        start = if start.is_empty() { data } else { [start, data].concat().into() };
+        if answer.is_end_stream() {
+            break;
+        }
+        if start.len() > HELD {
+            return Ok(Beginning::Long(start, answer));
+        }
+    }
+    Ok(Beginning::Whole(start))
+}
+
+/// A JSON text that is too long to be held, on its way to the client, without trailers (rule 12). Its outside is read as it passes; what
+/// turns out to be another answer than the expected one is cut off, so that the client cannot read it.
+#[derive(Debug)]
+pub struct Followed {
+    /// What was read before it was known to be long.
+    start: Option<Bytes>,
+    answer: Answer,
+    glance: Glance,
+    gate: Gate,
+    binds: bool,
+}
+
+impl Followed {
+    /// Passes the answer on, of which `start` was read. If it `binds` and is already known not to be the expected one, the gate comes
+    /// back.
+    pub fn new(start: Bytes, answer: Answer, gate: Gate, binds: bool) -> Result<Self, Gate> {
+        let mut glance = Glance::default();
+        glance.read(&start);
+        if binds && gate.expects().is_some_and(|expected| glance.is_astray(expected)) {
+            return Err(gate);
+        }
+        Ok(Self { start: Some(start), answer, glance, gate, binds })
+    }
+
+    /// Reads the next piece. False if it must not pass.
+    fn read(&mut self, data: &[u8]) -> bool {
+        self.glance.read(data);
+        let Some(expected) = self.gate.expects() else { return true };
+        let is_expected = !self.glance.is_astray(expected)
+            && (!self.glance.is_whole() || self.glance.outline().is_ok_and(|outline| self.gate.is_answered_by(&outline)));
+        is_expected || !self.binds
+    }
+}
+
+impl Body for Followed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(start) = self.start.take() {
+            return Poll::Ready(Some(Ok(Frame::data(start))));
+        }
+        loop {
+            let Poll::Ready(polled) = Pin::new(&mut self.answer).poll_frame(cx) else { return Poll::Pending };
+            match polled {
+                Some(Ok(frame)) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    if !self.read(&data) {
+                        tracing::warn!("cut off an answer of the server that is not the expected one");
+                        self.gate.is_unusable();
+                        return Poll::Ready(None);
+                    }
+                    // Settled before the caller has the last byte: whoever has the answer finds it counted.
+                    if self.answer.is_end_stream() {
+                        self.gate.ended();
+                    }
+                    return Poll::Ready(Some(Ok(Frame::data(data))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => {
+                    self.gate.ended();
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+}
+
+/// The answer to a call that was forwarded. Dropped, it is written down; unless something else is known, the call counts as one that
+/// ran.
 #[derive(Debug)]
 pub struct CallAnswer {
     record: Record,
     status: StatusCode,
-    id: Id,
-    reading: Reading,
-}
-
-#[derive(Debug)]
-enum Reading {
-    /// A JSON text, so far.
-    Json(Vec<u8>),
-    /// Events.
-    Events(Decoder),
-    /// Nothing that could change how the call ended.
-    Nothing,
 }
 
 impl CallAnswer {
-    /// The head of the answer has come.
+    /// The head of the answer has come. A 4xx says that the tool did not run.
     #[must_use]
-    pub fn new(mut record: Record, status: StatusCode, id: Id, carrier: Carrier) -> Self {
+    pub fn new(mut record: Record, status: StatusCode) -> Self {
         record.answered(status);
-        let reading = if respond::is_refundable(status, None, &id) {
+        if status.is_client_error() {
             record.refund();
-            Reading::Nothing
-        } else {
-            match carrier {
-                Carrier::Json => Reading::Json(Vec::new()),
-                Carrier::EventStream => Reading::Events(Decoder::new(MAX_READ_ERROR)),
-                Carrier::Other => Reading::Nothing,
-            }
-        };
-        Self { record, status, id, reading }
+        }
+        Self { record, status }
     }
 
-    /// The next piece of the answer's body.
-    pub fn read(&mut self, data: &[u8]) {
-        match &mut self.reading {
-            Reading::Json(text) if text.len() + data.len() <= MAX_READ_ERROR => text.extend_from_slice(data),
-            Reading::Events(decoder) => {
-                let mut frames = Vec::new();
-                let read = decoder.decode(data, &mut frames);
-                let answers = frames.iter().filter_map(sse::Frame::data);
-                if answers.into_iter().any(|data| respond::is_refundable(self.status, Some(&data), &self.id)) {
-                    self.record.refund();
-                    self.reading = Reading::Nothing;
-                } else if read.is_err() {
-                    self.reading = Reading::Nothing;
-                }
-            }
-            Reading::Json(_) => self.reading = Reading::Nothing,
-            Reading::Nothing => {}
-        }
+    /// The tool certainly did not run.
+    pub fn did_not_run(&mut self) {
+        self.record.refund();
     }
 
     /// The answer cannot be used.
     pub fn unusable(&mut self) {
         self.record.answered_unusably(self.status);
-    }
-
-    /// The whole body has come.
-    pub fn ended(mut self) {
-        if let Reading::Json(text) = &self.reading
-            && respond::is_refundable(self.status, Some(text), &self.id)
-        {
-            self.record.refund();
-        }
     }
 }

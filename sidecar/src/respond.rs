@@ -10,8 +10,8 @@ use http::{Response, StatusCode};
 use mcp_policy::{Code, Refusal};
 use serde_json::{Map, Value, json};
 
-use crate::headers::{Era, MODERN};
-use crate::message::{INVALID_PARAMS, Id, Malformed, ServerMessage, parse_server};
+use crate::headers::{Era, LEGACY_REVISIONS, MODERN};
+use crate::message::{INVALID_PARAMS, Id, Malformed};
 
 /// The key under which machines find a denial: in `_meta` of a result, in `data` of an error.
 pub const DENIAL_KEY: &str = "mcp-policy.dev/denial";
@@ -170,17 +170,34 @@ pub fn upstream_failed(id: Option<&Id>, failure: UpstreamFailure, decision_id: &
     respond_error(if id.is_some() { StatusCode::OK } else { StatusCode::BAD_GATEWAY }, id, error)
 }
 
-/// Whether an answer to a `tools/call` shows that the tool certainly did not run, so that its reservation is given back: any 4xx, or
-/// a JSON-RPC error with the call's id under any status. `answer` is one message of the server, from a JSON body or an event; none
-/// while there is none. A result with `isError` ran.
+/// Answers a request about a task that was not created through the sidecar: as a server does that does not know it. Another caller's task
+/// is not told apart from none.
 #[must_use]
-pub fn is_refundable(status: StatusCode, answer: Option<&[u8]>, id: &Id) -> bool {
-    let is_error = |answer| matches!(parse_server(answer), Ok(ServerMessage::Error { id: Some(answered) }) if answered == *id);
-    status.is_client_error() || answer.is_some_and(is_error)
+pub fn unknown_task(id: &Id) -> Response<Bytes> {
+    respond_error(StatusCode::OK, Some(id), error(INVALID_PARAMS, "Task not found"))
+}
+
+/// Answers an `initialize` to which the server answered with a revision that is not spoken here: what followed would be refused.
+#[must_use]
+pub fn revision_not_spoken(id: &Id) -> Response<Bytes> {
+    let mut error = error(INVALID_PARAMS, "The server chose a revision of the protocol that is not spoken here");
+    error.insert("data".to_owned(), json!({ "supported": LEGACY_REVISIONS }));
+    respond_error(StatusCode::OK, Some(id), error)
+}
+
+/// The notification that a client's list of tools has changed.
+pub const LIST_CHANGED: &str = "notifications/tools/list_changed";
+
+/// Tells a client that a change of policy changed its list of tools; in the modern era by the `subscription` with which it asked.
+#[must_use]
+pub fn list_changed(subscription: Option<&Id>) -> Bytes {
+    let params =
+        subscription.map_or_else(String::new, |id| format!(r#","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}"#));
+    format!(r#"{{"jsonrpc":"2.0","method":"{LIST_CHANGED}"{params}}}"#).into()
 }
 
 /// A refusal that no rule of a policy spoke.
-fn without_rule(code: Code) -> Refusal {
+pub(crate) fn without_rule(code: Code) -> Refusal {
     Refusal { code, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
 }
 

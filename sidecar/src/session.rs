@@ -1,60 +1,121 @@
-//! Which MCP sessions were opened through the sidecar. Only such an id is a session to a policy: a client makes up as many
-//! others as it likes.
+//! What is remembered of the clients' conversations with their servers: which sessions were opened here, which answers are still to
+//! come on a resumed stream, which tasks there are. All of it is bounded, and what is forgotten is refused or counts as none.
+//!
+//! A session is not bound to an address: behind one address there can be many clients (NAT, an agent's gateway), and one client can
+//! have many (its pod's IPv4 and IPv6, a reconnect through another node). Whoever has a session's id has the session, as with the
+//! server itself; ids are the server's, and hard to guess.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How many sessions are remembered; beyond that the one that was opened first is forgotten and counts as none. Clients leave
-/// without saying so, so there is always a bound. With ids of the usual 36 characters this is two megabytes.
+use crate::gate::Asked;
+use crate::message::Id;
+use crate::recent::Recent;
+
+/// How many sessions are remembered. Clients leave without saying so, so there is always a bound. With ids of the usual 36 characters
+/// this is two megabytes.
 const MAX_SESSIONS: usize = 10_000;
 
-/// A longer id is not remembered.
+/// How many requests with a streamed answer are remembered until their answer has passed.
+const MAX_STREAMED: usize = 4096;
+
+/// How many tasks are remembered.
+const MAX_TASKS: usize = 4096;
+
+/// What has a longer id is not remembered.
 const MAX_ID_BYTES: usize = 256;
 
-/// The sessions that are open, as far as the sidecar knows.
-#[derive(Debug, Default)]
+/// What is remembered.
+#[derive(Debug)]
 pub struct Sessions {
-    open: Mutex<Open>,
+    open: Mutex<Recent<Arc<str>, Session>>,
+    streamed: Mutex<Recent<(Arc<str>, Id), Asked>>,
+    tasks: Mutex<Recent<Arc<str>, Arc<str>>>,
 }
 
+/// A session that is open.
 #[derive(Debug, Default)]
-struct Open {
-    /// With the number of its opening, so that an id that was closed and opened again is not forgotten for its first life.
-    ids: HashMap<Arc<str>, u64>,
-    by_age: VecDeque<(u64, Arc<str>)>,
-    openings: u64,
+struct Session {
+    /// Whether the server declared that it tells of changes of its list of tools, so that the client may wait for that.
+    tells_of_lists: bool,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            open: Mutex::new(Recent::new(MAX_SESSIONS)),
+            streamed: Mutex::new(Recent::new(MAX_STREAMED)),
+            tasks: Mutex::new(Recent::new(MAX_TASKS)),
+        }
+    }
 }
 
 impl Sessions {
     /// The server answered `initialize` with this id.
     pub fn opened(&self, id: &str) {
-        if id.is_empty() || id.len() > MAX_ID_BYTES {
-            return;
-        }
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.openings += 1;
-        let (number, id) = (open.openings, Arc::<str>::from(id));
-        open.ids.insert(Arc::clone(&id), number);
-        open.by_age.push_back((number, id));
-        while open.by_age.len() > MAX_SESSIONS {
-            if let Some((number, id)) = open.by_age.pop_front()
-                && open.ids.get(&id) == Some(&number)
-            {
-                open.ids.remove(&id);
-            }
+        if !id.is_empty() && id.len() <= MAX_ID_BYTES {
+            locked(&self.open).insert(id.into(), Session::default());
         }
     }
 
     /// The session was ended, or the server does not know it any more.
     pub fn closed(&self, id: &str) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).ids.remove(id);
+        locked(&self.open).remove(id);
     }
 
     /// Whether the session was opened through the sidecar and not closed since.
     #[must_use]
     pub fn is_open(&self, id: &str) -> bool {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).ids.contains_key(id)
+        locked(&self.open).get_mut(id).is_some()
     }
+
+    /// The server declared in this session that it tells of changes of its list of tools.
+    pub fn tells_of_lists(&self, id: &str) {
+        if let Some(session) = locked(&self.open).get_mut(id) {
+            session.tells_of_lists = true;
+        }
+    }
+
+    /// Whether clients of this session may wait to be told that the list of tools has changed.
+    #[must_use]
+    pub fn is_told_of_lists(&self, id: &str) -> bool {
+        locked(&self.open).get_mut(id).is_some_and(|session| session.tells_of_lists)
+    }
+
+    /// The answer to this request has begun to stream. The rest of it may come on a stream that resumes this one.
+    pub fn streams(&self, session: Option<&str>, asked: &Asked) {
+        if let Some(id) = asked.expects() {
+            locked(&self.streamed).insert((session.unwrap_or_default().into(), id.clone()), asked.clone());
+        }
+    }
+
+    /// The answer has passed to its end.
+    pub fn streamed(&self, session: Option<&str>, id: &Id) {
+        locked(&self.streamed).remove(&(session.unwrap_or_default().into(), id.clone()));
+    }
+
+    /// What was asked with this id, if the answer may come on a resumed stream of this session.
+    #[must_use]
+    pub fn awaited(&self, session: Option<&str>, id: &Id) -> Option<Asked> {
+        locked(&self.streamed).get_mut(&(session.unwrap_or_default().into(), id.clone())).cloned()
+    }
+
+    /// The server made a task of a call of this tool.
+    pub fn task_created(&self, task: &str, tool: &str) {
+        if task.len() <= MAX_ID_BYTES {
+            locked(&self.tasks).insert(task.into(), tool.into());
+        }
+    }
+
+    /// The tool that the task runs; none of a task that was not created through the sidecar.
+    #[must_use]
+    pub fn tool_of_task(&self, task: &str) -> Option<Arc<str>> {
+        locked(&self.tasks).get_mut(task).map(|tool| Arc::clone(tool))
+    }
+}
+
+/// Nothing here can panic half-way, so what a poisoned lock holds is as good as ever.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -72,27 +133,13 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_bounded_and_the_oldest_go_first() {
+    fn a_session_is_told_of_lists_only_if_the_server_said_so_in_it() {
         let sessions = Sessions::default();
-        for i in 0..=MAX_SESSIONS {
-            sessions.opened(&i.to_string());
-        }
-        assert!(!sessions.is_open("0"));
-        assert!(sessions.is_open("1"));
-        let open = sessions.open.lock().unwrap();
-        assert_eq!((open.ids.len(), open.by_age.len()), (MAX_SESSIONS, MAX_SESSIONS));
-    }
-
-    #[test]
-    fn an_id_that_is_opened_again_lives_as_long_as_its_last_opening() {
-        let sessions = Sessions::default();
-        sessions.opened("again");
-        sessions.closed("again");
-        for i in 0..MAX_SESSIONS - 1 {
-            sessions.opened(&i.to_string());
-        }
-        sessions.opened("again");
-        assert!(sessions.is_open("again"));
+        sessions.tells_of_lists("a");
+        sessions.opened("a");
+        assert!(!sessions.is_told_of_lists("a"));
+        sessions.tells_of_lists("a");
+        assert!(sessions.is_told_of_lists("a") && !sessions.is_told_of_lists("b"));
     }
 
     #[test]
@@ -101,5 +148,7 @@ mod tests {
         let id = "x".repeat(MAX_ID_BYTES + 1);
         sessions.opened(&id);
         assert!(!sessions.is_open(&id));
+        sessions.task_created(&id, "read");
+        assert_eq!(sessions.tool_of_task(&id), None);
     }
 }

@@ -10,6 +10,7 @@ use mcp_policy::read::Manifest;
 use mcp_policy::snapshot::{SNAPSHOT_VERSION, hex_sha256};
 use mcp_policy::{Call, CompileErrors, CounterUsage, Counters, Document, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot};
 use mcp_policy::{Reservation, compile};
+use tokio::sync::watch;
 
 use crate::exposure::Exposure;
 
@@ -162,13 +163,20 @@ pub struct State {
     enforced: ArcSwap<Enforced>,
     counters: Mutex<Counters>,
     started: Instant,
+    changes: watch::Sender<()>,
     /// Nanoseconds after `started` when the source last confirmed what is enforced.
     confirmed: AtomicU64,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { enforced: ArcSwap::default(), counters: Mutex::default(), started: Instant::now(), confirmed: AtomicU64::new(0) }
+        Self {
+            enforced: ArcSwap::default(),
+            counters: Mutex::default(),
+            started: Instant::now(),
+            changes: watch::Sender::new(()),
+            confirmed: AtomicU64::new(0),
+        }
     }
 }
 
@@ -191,7 +199,14 @@ impl State {
             tracing::warn!("{warning}");
         }
         self.enforced.store(Arc::new(enforced));
+        self.changes.send_replace(());
         self.confirm();
+    }
+
+    /// Tells of each change of what is enforced, from now on.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.subscribe()
     }
 
     /// The source still says what is enforced.

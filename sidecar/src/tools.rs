@@ -7,14 +7,16 @@
 //! A name that appears twice in one list is poisoned: which definition belongs to the tool that would run is anybody's guess, so all
 //! of them go. Each page is judged by itself; the same name on two pages is not seen.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ops::Range;
 
 use crate::headers::Era;
 use mcp_policy::json::{Fault, Kind, Scanner};
 use mcp_policy::lookalike::is_lookalike;
 
-use crate::message::{Id, ServerMessage, Unreadable, parse_server_with};
+use crate::edit::{Edit, apply};
+use crate::message::{ServerMessage, Unreadable, parse_server_with};
+use crate::mirrored::{self, Mirrored};
 
 /// Names that are remembered. The names become metric labels, which are never forgotten.
 const MAX_LISTED: usize = 1024;
@@ -24,68 +26,49 @@ const MAX_LISTED_NAME: usize = 256;
 /// A `cacheScope` that lets no cache share the list.
 const PRIVATE: &str = r#""private""#;
 
+/// How long clients may do with a list that they have. They are told of a change of policy where they listen, and otherwise see it
+/// after this time; what they call meanwhile is judged by the new policy in any case.
+const MAX_CACHED_MS: u64 = 30_000;
+
 const RESULT_KEYS: &[&str] = &["tools", "nextCursor", "cacheScope", "ttlMs", "resultType", "_meta"];
 const TOOL_KEYS: &[&str] = &["name"];
-
-/// What a message of the server is to a client that asked for a list of tools.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Filtered {
-    /// The list.
-    List(List),
-    /// An error instead of the list. It passes.
-    Failed,
-    /// A notification, or a request of the server. It passes.
-    NotAResponse,
-    /// The answer to something else. On the stream of a POST it does not belong there (rule 18) and is dropped.
-    OtherResponse,
-}
 
 /// A list of tools that a client may see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List {
     /// The message to forward instead; none where it passes as it came.
     pub changed: Option<Vec<u8>>,
-    /// Every name that the server listed, also of the tools that went.
-    pub names: Vec<String>,
+    /// Every tool that the server listed, also those that went.
+    pub tools: Vec<Listed>,
     /// How many tools went.
     pub removed: usize,
 }
 
-/// Filters one message of the server: a JSON body, or the data of one event. `lists` tells of each name whether the client may see it.
-///
-/// `expected` is the id of the `tools/list` that is answered. Where it is not known (a stream that was opened with GET may bring the
-/// answer to any earlier request), every result that has `tools` is taken for a list.
-pub fn filter(message: &[u8], expected: Option<&Id>, era: Era, mut lists: impl FnMut(&str) -> bool) -> Result<Filtered, Unreadable> {
+/// Filters the result of a `tools/list`: a JSON body, or the data of one event. `lists` tells of each name whether the client may see it.
+pub fn filter(message: &[u8], era: Era, mut lists: impl FnMut(&str) -> bool) -> Result<List, Unreadable> {
     let mut found = Found::default();
     let parsed = parse_server_with(message, |scanner| found.read(scanner))?;
-    Ok(match parsed {
-        ServerMessage::Request { .. } | ServerMessage::Notification { .. } => Filtered::NotAResponse,
-        ServerMessage::Error { id: Some(id) } if expected.is_some_and(|expected| *expected != id) => Filtered::OtherResponse,
-        ServerMessage::Error { .. } => Filtered::Failed,
-        ServerMessage::Result { id } if expected.is_some_and(|expected| *expected != id) => Filtered::OtherResponse,
-        ServerMessage::Result { .. } if found.unreadable => return Err(Unreadable::new()),
-        ServerMessage::Result { .. } => match found.tools {
-            Some(tools) => {
-                let shown = tools.shown(&mut lists);
-                let removed = shown.iter().filter(|shown| !**shown).count();
-                let mut edits = Vec::new();
-                if removed > 0 {
-                    edits.push(tools.edit(message, &shown));
-                }
-                edits.extend(private_cache(found.cache_scope, found.start, era));
-                let changed = (!edits.is_empty()).then(|| apply(message, edits));
-                List { changed, names: tools.entries.into_iter().filter_map(|entry| entry.name).collect(), removed }.into()
-            }
-            None if expected.is_none() => Filtered::OtherResponse,
-            None => return Err(Unreadable::new()),
-        },
-    })
+    let (ServerMessage::Result { .. }, Some(tools), false) = (parsed, found.tools, found.unreadable) else { return Err(Unreadable::new()) };
+    let shown = tools.shown(&mut lists);
+    let removed = shown.iter().filter(|shown| !**shown).count();
+    let mut edits = Vec::new();
+    if removed > 0 {
+        edits.push(tools.edit(message, &shown));
+    }
+    edits.extend(private_cache(found.cache_scope, found.start, era));
+    edits.extend(found.long_cache.map(|place| Edit { place, text: MAX_CACHED_MS.to_string().into() }));
+    let changed = (!edits.is_empty()).then(|| apply(message, edits));
+    let tools = tools.entries.into_iter().filter_map(|entry| Some(Listed { name: entry.name?, mirrored: entry.mirrored })).collect();
+    Ok(List { changed, tools, removed })
 }
 
-impl From<List> for Filtered {
-    fn from(list: List) -> Self {
-        Self::List(list)
-    }
+/// A tool that the server listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its arguments that clients repeat in headers.
+    pub mirrored: Vec<Mirrored>,
 }
 
 /// What matters in a result, and where it stands.
@@ -95,6 +78,8 @@ struct Found {
     start: usize,
     tools: Option<Tools>,
     cache_scope: Option<CacheScope>,
+    /// Where it says how long the list may be cached, if that is too long.
+    long_cache: Option<Range<usize>>,
     /// Whether some client could find other tools in it than those that were found here.
     unreadable: bool,
 }
@@ -115,6 +100,7 @@ struct Entry {
     place: Range<usize>,
     /// None for what is no tool: it has no name by which it could be called.
     name: Option<String>,
+    mirrored: Vec<Mirrored>,
 }
 
 impl Found {
@@ -135,6 +121,11 @@ impl Found {
                     let is_private = scanner.source(place.clone()) == PRIVATE;
                     self.cache_scope = Some(CacheScope { place, is_private });
                 }
+                ("ttlMs", _) => {
+                    let place = scanner.value()?;
+                    let is_short = scanner.source(place.clone()).parse::<u64>().is_ok_and(|ttl| ttl <= MAX_CACHED_MS);
+                    self.long_cache = (!is_short).then_some(place);
+                }
                 (other, _) => {
                     self.unreadable |= is_lookalike(other, RESULT_KEYS);
                     scanner.value()?;
@@ -151,11 +142,15 @@ impl Found {
             let kind = scanner.kind()?;
             let start = scanner.position();
             let mut name = None;
+            let mut mirrored = Vec::new();
             if kind == Kind::Object {
                 scanner.object(|scanner, key| {
                     if key == "name" && scanner.kind()? == Kind::String {
                         name = Some(scanner.string()?.into_owned());
                         return Ok(());
+                    }
+                    if key == "inputSchema" {
+                        return mirrored::read_schema(scanner, &mut mirrored);
                     }
                     self.unreadable |= is_lookalike(key, TOOL_KEYS);
                     scanner.value().map(drop)
@@ -163,7 +158,7 @@ impl Found {
             } else {
                 scanner.value()?;
             }
-            entries.push(Entry { place: start..scanner.position(), name });
+            entries.push(Entry { place: start..scanner.position(), name, mirrored });
             Ok(())
         })?;
         self.tools = Some(Tools { inside: start..scanner.position() - 1, entries });
@@ -199,38 +194,21 @@ fn private_cache(cache_scope: Option<CacheScope>, result_start: usize, era: Era)
     }
 }
 
-/// A part of a message, and what stands there instead.
-struct Edit {
-    place: Range<usize>,
-    text: Vec<u8>,
-}
-
-fn apply(message: &[u8], mut edits: Vec<Edit>) -> Vec<u8> {
-    edits.sort_by_key(|edit| edit.place.start);
-    let mut changed = Vec::with_capacity(message.len());
-    let mut from = 0;
-    for edit in edits {
-        changed.extend_from_slice(&message[from..edit.place.start]);
-        changed.extend_from_slice(&edit.text);
-        from = edit.place.end;
-    }
-    changed.extend_from_slice(&message[from..]);
-    changed
-}
-
-/// The names that the server has listed: they may be called though they are unusual (rule 5), and may be labels of metrics. Bounded; what
-/// comes after the bound is reached is not remembered.
+/// The tools that the server has listed: their names may be called though they are unusual (rule 5), and may be labels of metrics.
+/// Bounded; what comes after the bound is reached is not remembered.
 #[derive(Debug, Default)]
 pub struct ListedTools {
-    names: HashSet<Box<str>>,
+    tools: HashMap<Box<str>, Box<[Mirrored]>>,
 }
 
 impl ListedTools {
-    /// Remembers the names of one list.
-    pub fn learn(&mut self, names: &[String]) {
-        for name in names {
-            if self.names.len() < MAX_LISTED && name.len() <= MAX_LISTED_NAME && !self.names.contains(name.as_str()) {
-                self.names.insert(name.as_str().into());
+    /// Remembers the tools of one list. What a tool's last definition says holds.
+    pub fn learn(&mut self, listed: Vec<Listed>) {
+        for Listed { name, mirrored } in listed {
+            if let Some(known) = self.tools.get_mut(name.as_str()) {
+                *known = mirrored.into();
+            } else if !self.is_full() && name.len() <= MAX_LISTED_NAME {
+                self.tools.insert(name.into(), mirrored.into());
             }
         }
     }
@@ -238,7 +216,22 @@ impl ListedTools {
     /// Whether the server has listed this very name.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
-        self.names.contains(name)
+        self.tools.contains_key(name)
+    }
+
+    /// The arguments of the tool that clients repeat in headers.
+    #[must_use]
+    pub fn mirrored(&self, name: &str) -> &[Mirrored] {
+        self.tools.get(name).map_or(&[], |mirrored| mirrored)
+    }
+
+    /// Whether one of the tools is such that `holds`; or could be, for not all of them are remembered.
+    pub fn any(&self, mut holds: impl FnMut(&str) -> bool) -> bool {
+        self.is_full() || self.tools.keys().any(|name| holds(name))
+    }
+
+    fn is_full(&self) -> bool {
+        self.tools.len() >= MAX_LISTED
     }
 }
 

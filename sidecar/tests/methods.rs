@@ -209,6 +209,7 @@ async fn no_carrier_brings_what_a_server_may_not_send() {
                 "two types" => with_type("application/json, text/event-stream", format!("data: {}\n\n", asks("s"))),
                 "list" => Reply::events(&[asks("s"), list(id, &["read"], None)]),
                 "notified" => Reply::events(&[asks("s")]),
+                "stream" | "resumed" => Reply::events(&[asks("s"), notification("notifications/progress")]),
                 _ => Reply::events(&[asks("s"), json!({"jsonrpc": "2.0", "id": 1, "result": {}})]),
             }
         })

@@ -181,14 +181,16 @@ impl Envelope {
         };
         match self.id {
             Member::Is(id) => {
+                let Params { task_id, listens_to_tools, .. } = params;
+                let task = task_id.into_text();
                 let (call, target) = match method.as_str() {
                     TOOLS_CALL => (Some(ToolCall::new(params.name, params.arguments)?), None),
                     "prompts/get" => (None, params.name.into_text()),
                     "resources/read" => (None, params.uri.into_text()),
-                    "tasks/get" | "tasks/update" | "tasks/cancel" => (None, params.task_id.into_text()),
+                    "tasks/get" | "tasks/update" | "tasks/cancel" => (None, task.clone()),
                     _ => (None, None),
                 };
-                Ok(Message::Request(Request { id, method, call, target, version }))
+                Ok(Message::Request(Request { id, method, call, task, listens_to_tools, target, version }))
             }
             _ if method.starts_with("notifications/") => Ok(Message::Notification(Notification { method, version })),
             _ => Err(Malformed::bad_request(Reason::Id, "a request needs an id")),
@@ -218,6 +220,7 @@ pub(super) struct Params {
     name: Member<String>,
     uri: Member<String>,
     task_id: Member<String>,
+    listens_to_tools: bool,
     arguments: Arguments,
     meta: Member<MetaVersion>,
     lookalike: bool,
@@ -244,6 +247,7 @@ impl Params {
                 "uri" => params.uri = string(scanner)?,
                 "taskId" => params.task_id = string(scanner)?,
                 "arguments" => params.arguments = scanner.arguments(Arguments::read)?,
+                "notifications" => params.listens_to_tools = listens_to_tools(scanner)?,
                 "_meta" => params.meta = params.read_meta(scanner)?,
                 other => {
                     params.lookalike |= is_lookalike(other, PARAMS_KEYS);
@@ -271,6 +275,20 @@ impl Params {
         })?;
         Ok(Member::Is(version))
     }
+}
+
+/// Reads which notifications a subscription is to bring.
+fn listens_to_tools(scanner: &mut Scanner<'_>) -> Result<bool, Fault> {
+    let mut listens = false;
+    if scanner.kind()? != Kind::Object {
+        return scanner.value().map(|_| false);
+    }
+    scanner.object(|scanner, key| {
+        let place = scanner.value()?;
+        listens |= key == "toolsListChanged" && scanner.source(place) == "true";
+        Ok(())
+    })?;
+    Ok(listens)
 }
 
 impl Arguments {

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use super::{Asking, Proxy, SESSION_ID, failure_of, is_usable, own, respond_with};
 use crate::events::Events;
 use crate::from_server::WayBack;
-use crate::gate::{Asked, Gate, Judged, Passing};
+use crate::gate::{Asked, Gate, Judged, Passed, Passing};
 use crate::headers::{self, Carrier};
-use crate::relay::{self, CallAnswer, ProxyBody, Untouched};
+use crate::relay::{self, Beginning, CallAnswer, Followed, ProxyBody, Untouched};
 use crate::respond::{self, UpstreamFailure};
 use crate::upstream::{Answer, SendError};
 
@@ -39,24 +39,35 @@ impl Proxy {
     pub(super) async fn deliver(&self, head: Parts, answer: Answer, asking: Asking<'_>, call: Option<CallAnswer>) -> Response<ProxyBody> {
         let carrier = headers::carrier(&head.headers);
         let reads = asking.asked.has_to_be_read(&self.books.state.enforced().policies);
-        let is_encoded = headers::is_encoded(&head.headers);
-        if !reads && (carrier != Carrier::EventStream || is_encoded || !asking.asked.is_mcp()) {
+        // Under any other status clients take nothing for the answer but an error.
+        let binds = asking.asked.is_mcp() && head.status.is_success();
+        if !asking.asked.is_mcp() || (!reads && (carrier == Carrier::Other || (carrier == Carrier::Json && !binds && call.is_none()))) {
             return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, call).boxed_unsync());
         }
-        let closing = matches!(asking.asked, Asked::Stream).then(|| self.drain.closing());
-        let gate = self.gate(asking, &head);
-        if is_encoded {
-            return unusable(&gate, call);
+        let closing = asking.asked.is_endless().then(|| self.drain.closing());
+        let mut gate = self.gate(asking, &head, call);
+        if headers::is_encoded(&head.headers) {
+            return own(gate.unusable());
         }
         if carrier == Carrier::EventStream {
-            let events = Events::new(answer, call, gate, self.limits.event_bytes, closing);
+            let events = Events::new(answer, gate, self.limits.event_bytes, closing);
             return respond_with(&head, headers::Body::Replaced, events.boxed_unsync());
         }
-        let Ok(Ok((body, _room))) = timeout(self.limits.answer_timeout, self.hold(answer)).await else { return unusable(&gate, call) };
-        deliver_whole(&head, body, &gate, call)
+        if reads {
+            let Ok(Ok((body, _room))) = timeout(self.limits.answer_timeout, self.hold(answer)).await else { return own(gate.unusable()) };
+            return deliver_whole(&head, body, gate);
+        }
+        match relay::beginning(answer).await {
+            Ok(Beginning::Whole(body)) => deliver_whole(&head, body, gate),
+            Ok(Beginning::Long(start, answer)) => match Followed::new(start, answer, gate, binds) {
+                Ok(followed) => respond_with(&head, headers::Body::Untouched, followed.boxed_unsync()),
+                Err(mut gate) => own(gate.unusable()),
+            },
+            Err(_) => own(gate.unusable()),
+        }
     }
 
-    fn gate(&self, asking: Asking<'_>, head: &Parts) -> Gate {
+    fn gate(&self, asking: Asking<'_>, head: &Parts, call: Option<CallAnswer>) -> Gate {
         let Asking { peer, path, mut headers, era, decision_id, asked } = asking;
         // The answer to `initialize` names the session that its own stream belongs to.
         if let Some(session) = head.headers.get(SESSION_ID) {
@@ -64,38 +75,28 @@ impl Proxy {
         }
         let (books, link) = (Arc::clone(&self.books), Arc::clone(&peer.link));
         let way = WayBack { books, caller: peer.caller.clone(), server: peer.server.clone(), link, path, headers, era };
-        Gate { way: Arc::new(way), asked, era, decision_id }
+        Gate { way: Arc::new(way), sessions: Arc::clone(&self.sessions), asked, era, decision_id, call, passed: Passed::default() }
     }
 }
 
 /// Passes on a body that is whole, as far as it may pass.
-fn deliver_whole(head: &Parts, body: Bytes, gate: &Gate, mut call: Option<CallAnswer>) -> Response<ProxyBody> {
-    if let Some(call) = &mut call {
-        call.read(&body);
-    }
+fn deliver_whole(head: &Parts, body: Bytes, mut gate: Gate) -> Response<ProxyBody> {
+    let binds = head.status.is_success();
     let Judged { passing, words } = gate.judge(&body);
     if !words.is_empty() {
         tokio::spawn(Arc::clone(&gate.way).settle(words));
     }
+    // A body is one message, so that of a request is its answer.
+    let is_missing = binds && gate.expects().is_some() && !gate.has_answered();
     let body = match passing {
-        Passing::AsItCame => body,
+        Passing::AsItCame if !is_missing => body,
         Passing::Changed(changed) => changed,
+        _ if !binds && !gate.reads() => body,
         // Nobody waits for it; or it is an error page, say of an unknown session: its status is what the client needs, and its text
         // may hold anything.
-        Passing::Unreadable | Passing::Dropped if matches!(gate.asked, Asked::Nothing) || !head.status.is_success() || body.is_empty() => {
-            Bytes::new()
-        }
-        Passing::Unreadable | Passing::Dropped => return unusable(gate, call),
+        _ if matches!(gate.asked, Asked::Nothing) || !binds || body.is_empty() => Bytes::new(),
+        _ => return own(gate.unusable()),
     };
-    if let Some(call) = call {
-        call.ended();
-    }
+    gate.ended();
     respond_with(head, headers::Body::Replaced, relay::whole(body))
-}
-
-fn unusable(gate: &Gate, call: Option<CallAnswer>) -> Response<ProxyBody> {
-    if let Some(mut call) = call {
-        call.unusable();
-    }
-    own(gate.unusable())
 }

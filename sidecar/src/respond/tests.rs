@@ -217,26 +217,12 @@ fn what_needs_no_answer_is_accepted_with_nothing() {
 }
 
 #[test]
-fn a_reservation_is_given_back_only_if_the_tool_did_not_run() {
-    let refunds =
-        |status: u16, answer: Option<&str>| is_refundable(StatusCode::from_u16(status).unwrap(), answer.map(str::as_bytes), &id("7"));
-    let error = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32602,"message":"x"}}"#;
-    for (status, answer) in [(200, Some(error)), (500, Some(error)), (400, None), (401, Some("go away")), (404, Some(error)), (499, None)] {
-        assert!(refunds(status, answer), "{status} {answer:?}");
-    }
-    for (status, answer) in [
-        (200, None),
-        (202, None),
-        (302, None),
-        (500, None),
-        (503, Some("down")),
-        (200, Some(r#"{"jsonrpc":"2.0","id":7,"result":{"isError":true,"content":[]}}"#)),
-        (200, Some(r#"{"jsonrpc":"2.0","id":8,"error":{"code":1,"message":"x"}}"#)),
-        (200, Some(r#"{"jsonrpc":"2.0","id":"7","error":{"code":1,"message":"x"}}"#)),
-        (200, Some(r#"{"jsonrpc":"2.0","id":null,"error":{"code":1,"message":"x"}}"#)),
-        (200, Some(r#"{"jsonrpc":"2.0","id":7,"result":{},"error":{"code":1,"message":"x"}}"#)),
-        (200, Some(r#"{"jsonrpc":"2.0","id":7,"result":{"error":{"code":1,"message":"x"}}}"#)),
-    ] {
-        assert!(!refunds(status, answer), "{status} {answer:?}");
-    }
+fn a_changed_list_is_told_in_the_form_of_the_era() {
+    let read = |subscription| serde_json::from_slice::<Value>(&list_changed(subscription)).unwrap();
+    assert_eq!(read(None), json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"}));
+    let meta = json!({"io.modelcontextprotocol/subscriptionId": "a"});
+    assert_eq!(
+        read(Some(&id(r#""\u0061""#))),
+        json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}})
+    );
 }

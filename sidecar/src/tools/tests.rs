@@ -2,14 +2,6 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::message::{Message, parse};
-
-fn id(json: &str) -> Id {
-    match parse(format!(r#"{{"jsonrpc":"2.0","id":{json},"method":"tools/list"}}"#).as_bytes()) {
-        Ok(Message::Request(request)) => request.id,
-        other => panic!("{other:?}"),
-    }
-}
 
 fn answer(result: &str) -> String {
     format!(r#"{{"jsonrpc":"2.0","id":7,"result":{result}}}"#)
@@ -21,8 +13,8 @@ fn safe_only(name: &str) -> bool {
 
 /// The text that the client gets, and how many tools went.
 fn filtered(message: &str, era: Era) -> (String, usize) {
-    match filter(message.as_bytes(), Some(&id("7")), era, safe_only) {
-        Ok(Filtered::List(list)) => (list.changed.map_or(message.to_owned(), |changed| String::from_utf8(changed).unwrap()), list.removed),
+    match filter(message.as_bytes(), era, safe_only) {
+        Ok(list) => (list.changed.map_or(message.to_owned(), |changed| String::from_utf8(changed).unwrap()), list.removed),
         other => panic!("{message}: {other:?}"),
     }
 }
@@ -90,54 +82,53 @@ fn what_cannot_be_read_in_one_way_does_not_pass() {
         r#"{"tools":[{"name":"danger"}],}"#,
         &nested,
     ] {
-        assert_eq!(filter(answer(result).as_bytes(), Some(&id("7")), Era::Legacy, |_| true), Err(Unreadable::new()), "{result}");
+        assert_eq!(filter(answer(result).as_bytes(), Era::Legacy, |_| true), Err(Unreadable::new()), "{result}");
     }
     let list = answer(r#"{"tools":[{"name":"danger"}]}"#);
     for message in [format!("[{list}]"), format!("\u{feff}{list}"), format!("{list}{list}"), String::new(), list.replace("2.0", "1.0")] {
-        assert_eq!(filter(message.as_bytes(), Some(&id("7")), Era::Legacy, |_| true), Err(Unreadable::new()), "{message}");
+        assert_eq!(filter(message.as_bytes(), Era::Legacy, |_| true), Err(Unreadable::new()), "{message}");
     }
 }
 
 #[test]
-fn the_answer_is_known_by_its_id() {
-    let list = r#"{"tools":[{"name":"danger"}]}"#;
-    let is = |message: &str, expected: Option<&str>| filter(message.as_bytes(), expected.map(id).as_ref(), Era::Legacy, safe_only).unwrap();
-    let removed = |filtered| matches!(filtered, Filtered::List(List { removed: 1, .. }));
+fn only_a_result_is_a_list() {
+    for message in [
+        r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"x"}}"#,
+        r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"tools":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage"}"#,
+    ] {
+        assert_eq!(filter(message.as_bytes(), Era::Legacy, safe_only), Err(Unreadable::new()), "{message}");
+    }
+}
 
-    assert!(removed(is(&answer(list), Some("7"))));
-    assert_eq!(is(&answer(list), Some("8")), Filtered::OtherResponse);
-    assert_eq!(is(&answer(list), Some(r#""7""#)), Filtered::OtherResponse);
-    // Where no id is known, the form tells.
-    assert!(removed(is(&answer(list), None)));
-    assert_eq!(is(&answer(r#"{"content":[]}"#), None), Filtered::OtherResponse);
+#[test]
+fn a_list_is_not_cached_for_longer_than_a_change_of_policy_may_take_to_show() {
+    for (before, after) in [("0", "0"), ("30000", "30000"), ("30001", "30000"), ("1e3", "30000"), ("-1", "30000"), ("\"x\"", "30000")] {
+        let list = |ttl| answer(&format!(r#"{{"tools":[],"ttlMs":{ttl},"cacheScope":"private"}}"#));
+        assert_eq!(filtered(&list(before), Era::Modern).0, list(after));
+    }
+}
 
-    let error = r#"{"jsonrpc":"2.0","id":7,"error":{"code":-32601,"message":"x"}}"#;
-    assert_eq!(is(error, Some("7")), Filtered::Failed);
-    assert_eq!(is(error, None), Filtered::Failed);
-    assert_eq!(is(error, Some("8")), Filtered::OtherResponse);
-    assert_eq!(is(r#"{"jsonrpc":"2.0","error":{"code":-32600,"message":"x"}}"#, Some("7")), Filtered::Failed);
-    assert_eq!(is(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"tools":[]}}"#, Some("7")), Filtered::NotAResponse);
-    assert_eq!(is(r#"{"jsonrpc":"2.0","id":7,"method":"sampling/createMessage"}"#, Some("7")), Filtered::NotAResponse);
+fn listed(names: &[&str]) -> Vec<Listed> {
+    names.iter().map(|name| Listed { name: (*name).to_owned(), mirrored: Vec::new() }).collect()
 }
 
 #[test]
 fn what_the_server_lists_is_remembered_within_bounds() {
-    let Ok(Filtered::List(list)) =
-        filter(answer(r#"{"tools":[{"name":"safe"},{"name":"d\u0061nger"},{}]}"#).as_bytes(), None, Era::Legacy, safe_only)
-    else {
-        panic!()
-    };
-    assert_eq!(list.names, ["safe", "danger"]);
-    let mut listed = ListedTools::default();
-    listed.learn(&list.names);
-    assert!(listed.contains("danger") && !listed.contains("Danger"));
+    let list = filter(answer(r#"{"tools":[{"name":"safe"},{"name":"d\u0061nger"},{}]}"#).as_bytes(), Era::Legacy, safe_only).unwrap();
+    assert_eq!(list.tools, listed(&["safe", "danger"]));
+    let mut tools = ListedTools::default();
+    tools.learn(list.tools);
+    assert!(tools.contains("danger") && !tools.contains("Danger"));
+    assert!(tools.any(|name| name == "danger") && !tools.any(|name| name == "Danger"));
 
-    listed.learn(&["x".repeat(257)]);
-    assert!(!listed.contains(&"x".repeat(257)));
+    tools.learn(listed(&[&"x".repeat(257)]));
+    assert!(!tools.contains(&"x".repeat(257)));
     let many: Vec<String> = (0..2000).map(|n| n.to_string()).collect();
-    listed.learn(&many);
-    assert!(listed.contains("0") && listed.contains("safe") && !listed.contains("1999"));
-    assert_eq!(listed.names.len(), MAX_LISTED);
+    tools.learn(listed(&many.iter().map(String::as_str).collect::<Vec<_>>()));
+    assert!(tools.contains("0") && tools.contains("safe") && !tools.contains("1999"));
+    assert_eq!(tools.tools.len(), MAX_LISTED);
+    assert!(tools.any(|name| name == "1999"), "what is not remembered could be any");
 }
 
 fn tool() -> impl Strategy<Value = Value> {
@@ -173,7 +164,7 @@ proptest! {
         let at = at.index(message.len());
         message.splice(at..at, bytes);
         // Whatever the change, what passes shows no tool that may not be seen.
-        if let Ok(Filtered::List(List { changed, .. })) = filter(&message, None, Era::Modern, safe_only) {
+        if let Ok(List { changed, .. }) = filter(&message, Era::Modern, safe_only) {
             let shown: Value = serde_json::from_slice(&changed.unwrap_or(message)).unwrap();
             prop_assert!(shown["result"]["tools"].as_array().unwrap().iter().all(|tool| safe_only(tool["name"].as_str().unwrap())));
         }
