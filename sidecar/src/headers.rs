@@ -22,7 +22,7 @@ pub(crate) const LEGACY_REVISIONS: &[&str] = REVISIONS.split_at(1).1;
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// Which of the two protocols a message speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -34,7 +34,6 @@ use crate::state::Enforced;
 use crate::task;
 use crate::upstream::{Answer, Destination, Link, SendError};
 
-const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
@@ -286,14 +285,7 @@ impl Proxy {
                 return own(respond::denied_method(&id, &method, &refusal, received.record.decision_id()));
             }
         }
-        let response = self.forward(received, asked).await;
-        if method == "initialize" {
-            let opened = response.headers().get(SESSION_ID).filter(|_| response.status().is_success());
-            if let Some(session) = opened.and_then(|session| session.to_str().ok()) {
-                self.sessions.opened(session);
-            }
-        }
-        response
+        self.forward(received, asked).await
     }
 
     /// A notification. One that does not pass is dropped: nobody waits for an answer.

@@ -73,7 +73,7 @@ async fn a_call_in_flight_is_finished_and_idle_connections_are_closed() {
     let mut idle = TcpStream::connect(sidecar.proxy).await.unwrap();
     let mut client = Client::connect(sidecar.proxy).await;
     let mut response = client.open(mcp(call(1, "read").to_string())).await;
-    sender.send(Bytes::from_static(b"data: {\"a\":1}\n\n")).await.unwrap();
+    sender.send(Bytes::from_static(b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\n")).await.unwrap();
     next_bytes(&mut response).await.unwrap();
 
     sidecar.drain.terminate();

@@ -9,11 +9,11 @@ use http::response::Parts;
 use http_body_util::BodyExt;
 use tokio::time::timeout;
 
-use super::{Asking, Proxy, SESSION_ID, failure_of, is_usable, own, respond_with};
+use super::{Asking, Proxy, failure_of, is_usable, own, respond_with};
 use crate::events::Events;
 use crate::from_server::WayBack;
 use crate::gate::{Asked, Gate, Judged, Passed, Passing};
-use crate::headers::{self, Carrier};
+use crate::headers::{self, Carrier, SESSION_ID};
 use crate::relay::{self, Beginning, CallAnswer, Followed, ProxyBody, Untouched};
 use crate::respond::{self, UpstreamFailure};
 use crate::upstream::{Answer, SendError};
@@ -72,6 +72,11 @@ impl Proxy {
         // The answer to `initialize` names the session that its own stream belongs to.
         if let Some(session) = head.headers.get(SESSION_ID) {
             headers.insert(SESSION_ID, session.clone());
+            if let (Asked::Handshake { .. }, Some(session)) =
+                (&asked, headers::session_id(&head.headers).filter(|_| head.status.is_success()))
+            {
+                self.sessions.opened(session);
+            }
         }
         let (books, link) = (Arc::clone(&self.books), Arc::clone(&peer.link));
         let way = WayBack { books, caller: peer.caller.clone(), server: peer.server.clone(), link, path, headers, era };

@@ -4,7 +4,7 @@ use ::http::Request;
 use http_body_util::Full;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Server, Sidecar, call};
+use crate::support::{Client, Server, Sidecar};
 use crate::{EXPORT, imaging, limited};
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use ::http::StatusCode;
 use serde_json::json;
 
-use crate::support::{Client, Server, Sidecar, call, mcp, ran};
+use crate::support::{Client, Server, Sidecar, call, mcp};
 use crate::{EXPORT, imaging};
 
 #[tokio::test]

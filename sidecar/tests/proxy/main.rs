@@ -13,19 +13,19 @@ mod policies;
 
 use serde_json::{Value, json};
 
-pub const EXPORT: &str = "start_dicom_export_job";
+const EXPORT: &str = "start_dicom_export_job";
 
 /// Ten calls a minute to one tool, and nothing else.
-pub fn imaging() -> Value {
+fn imaging() -> Value {
     limited(10)
 }
 
-pub fn limited(max: u64) -> Value {
+fn limited(max: u64) -> Value {
     json!({"version": "1", "default": "deny", "tools": {
         EXPORT: {"limits": [{"counter": "start_dicom_export_job_rate", "window": "minute", "max": max, "scope": "grant"}]}}})
 }
 
-pub fn initialize() -> Value {
+fn initialize() -> Value {
     json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
         "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}})
 }

@@ -4,9 +4,10 @@ use ::http::{Request, StatusCode};
 use http_body_util::Full;
 use mcp_policy_sidecar::config::{OperatorSource, Source};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Reply, Server, Sidecar, call, eventually, list, mcp, ran};
+use crate::support::{Reply, Server, Sidecar, call, eventually};
 use crate::{EXPORT, imaging, initialize};
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::support::{Server, Sidecar, call, mcp};
+use crate::support::{Server, Sidecar, call, in_time, mcp};
 use crate::{Pair, get, modern, modern_call, request, with_headers};
 
 fn to(path: &str) -> Request<Full<Bytes>> {
@@ -101,7 +101,11 @@ async fn rule_11_what_decides_is_there_once() {
         "mcp-param-x",
         "mcp-other",
     ] {
-        let value = if name == "content-type" { "application/json" } else { "2025-11-25" };
+        let value = match name {
+            "content-type" => "application/json",
+            "origin" => "http://localhost",
+            _ => "2025-11-25",
+        };
         pair.refused(name, twice(mcp(call(1, "read").to_string()), name, value), 400, -32600, "repeated_header").await;
     }
     for (name, value) in [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "read"), ("mcp-param-x", "1")]
@@ -114,15 +118,14 @@ async fn rule_11_what_decides_is_there_once() {
     pair.refused("bytes", bytes, 400, -32600, "header_bytes").await;
 }
 
-/// Sends bytes, and returns all that comes back.
+/// Sends bytes, and returns the beginning of what comes back.
 async fn raw(pair: &Pair, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(pair.sidecar.proxy).await.unwrap();
-    let _ = stream.write_all(format!("{head}\r\nhost: localhost\r\ncontent-type: application/json\r\n\r\n{body}").as_bytes()).await;
-    stream.shutdown().await.unwrap();
-    let mut answer = Vec::new();
-    // The connection may be reset once the answer is sent.
-    let _ = stream.read_to_end(&mut answer).await;
-    String::from_utf8_lossy(&answer).into_owned()
+    let request = format!("{head}\r\nhost: localhost\r\ncontent-type: application/json\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 12];
+    in_time("an answer", stream.read_exact(&mut answer)).await.unwrap();
+    String::from_utf8(answer).unwrap()
 }
 
 #[tokio::test]
@@ -131,7 +134,6 @@ async fn rule_12_a_body_whose_end_could_be_read_in_two_ways_is_refused() {
     let body = call(1, "read").to_string();
     let (length, chunked) = (body.len(), format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()));
     for (head, body) in [
-        (format!("POST /mcp HTTP/1.1\r\ncontent-length: {length}\r\ntransfer-encoding: chunked"), &chunked),
         ("POST /mcp HTTP/1.1\r\ntransfer-encoding: gzip, chunked".to_owned(), &chunked),
         ("POST /mcp HTTP/1.1\r\ntransfer-encoding: xchunked".to_owned(), &chunked),
         (format!("POST /mcp HTTP/1.1\r\ncontent-length: {length}\r\ncontent-length: {}", length + 1), &body),
@@ -144,12 +146,33 @@ async fn rule_12_a_body_whose_end_could_be_read_in_two_ways_is_refused() {
         assert!(answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.0 400"), "{head}: {answer}");
         assert_eq!(pair.server.requests(), 0, "{head}");
     }
-    assert!(
-        raw(&pair, "POST /mcp HTTP/1.1\r\ntransfer-encoding: chunked\r\nconnection: close", &chunked).await.starts_with("HTTP/1.1 200")
-    );
+    assert!(raw(&pair, "POST /mcp HTTP/1.1\r\ntransfer-encoding: chunked", &chunked).await.starts_with("HTTP/1.1 200"));
     let got = pair.server.got().pop().unwrap();
     assert_eq!(got.headers["content-length"], length.to_string(), "framed anew");
     assert!(!got.headers.contains_key("transfer-encoding"));
+}
+
+/// The HTTP library takes such a body as chunked, as HTTP says, and drops the length before anybody sees it: what is judged is what goes on,
+/// in a framing of our own, and nothing that follows on the connection is read.
+#[tokio::test]
+async fn rule_12_a_length_beside_chunks_leads_to_no_second_request() {
+    let pair = Pair::allowing_all().await;
+    let (body, hidden) = (call(1, "read").to_string(), call(2, "purge").to_string());
+    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let smuggled = format!(
+        "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{hidden}",
+        hidden.len()
+    );
+    for framing in ["transfer-encoding: chunked\r\ncontent-length: 5", "content-length: 5\r\ntransfer-encoding: chunked"] {
+        let mut stream = TcpStream::connect(pair.sidecar.proxy).await.unwrap();
+        let head = format!("POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{framing}\r\n\r\n");
+        stream.write_all([head.as_bytes(), chunked.as_bytes(), smuggled.as_bytes()].concat().as_slice()).await.unwrap();
+        // The connection may be reset once the answer is sent.
+        let _ = in_time("the connection ends", stream.read_to_end(&mut Vec::new())).await;
+        let got = pair.server.got().pop().unwrap();
+        assert_eq!((got.body, &got.headers["content-length"]), (body.clone().into(), &body.len().to_string().parse().unwrap()));
+    }
+    assert_eq!(pair.server.requests(), 2);
 }
 
 #[tokio::test]

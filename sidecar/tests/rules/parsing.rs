@@ -177,7 +177,8 @@ async fn rule_6_batches_are_refused_in_every_revision() {
 async fn rule_7_methods_match_exactly_and_unknown_ones_are_answered_as_the_era_does() {
     let pair = Pair::allowing_all().await;
     for method in ["Tools/Call", "tools/call ", "TOOLS/LIST", "tools/", "vendor/thing", "sampling/createMessage"] {
-        let legacy = pair.sidecar.post(&json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": "read"}}));
+        let message = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": "read"}});
+        let legacy = pair.sidecar.post(&message);
         pair.refused_as(method, "unknown_method", legacy, |answer| {
             assert_eq!((answer.status.as_u16(), &answer.json()["error"]["code"]), (200, &json!(-32601)));
         })

@@ -44,8 +44,9 @@ async fn rule_19_what_methods_deny_comes_on_no_carrier() {
         };
         assert_eq!(answer.events(), [notification("notifications/progress")], "{carrier}");
         eventually("the server is told that its request was refused", async || server.requests() == 2).await;
-        let lines = sidecar.audit.all();
-        let held: Vec<_> = lines.iter().filter(|line| line["fromServer"] == true).map(|line| line["method"].as_str().unwrap()).collect();
+        let held = || sidecar.audit.all().into_iter().filter(|line| line["fromServer"] == true).map(|line| line["method"].clone());
+        eventually("lines", async || held().count() >= 3).await;
+        let held: Vec<_> = held().collect();
         assert_eq!(held, [ASKS, "notifications/message", "notifications/tasks/status"], "{carrier}");
     }
 }

@@ -33,7 +33,8 @@ async fn rule_19_a_task_that_was_not_made_here_is_unknown() {
     let pair = making_tasks(&json!({"default": "allow"})).await;
     for method in ["tasks/get", "tasks/result", "tasks/cancel", "tasks/update"] {
         for task in [json!("foreign"), json!(7), Value::Null] {
-            let answer = pair.sidecar.post(&about(method, &task));
+            let message = about(method, &task);
+            let answer = pair.sidecar.post(&message);
             pair.refused_as(method, "unknown_task", answer, |answer| {
                 assert_eq!((answer.status.as_u16(), &answer.json()["error"]["code"]), (200, &json!(-32602)), "{method}");
             })
