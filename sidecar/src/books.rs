@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use mcp_policy::{Allowed, Audited, Caller, Code, Mode, Policies, PolicyId, Refusal, Reservation};
@@ -17,6 +18,7 @@ use crate::metrics::{Metrics, OTHER_TOOL};
 use crate::mirrored;
 use crate::state::{Enforced, State};
 use crate::tools::{Listed, ListedTools};
+use crate::unknown_tool::UnknownTool;
 
 /// Longer tool names are cut in audit lines; such a name is refused, and only its beginning is of use.
 const MAX_AUDIT_NAME: usize = 256;
@@ -33,18 +35,35 @@ pub struct Books {
     ids: DecisionIds,
     /// Tools that the server listed, whose names are then labels of metrics and proper names.
     listed: Mutex<ListedTools>,
+    /// How the server speaks of a tool that it does not have.
+    unknown_tool: ArcSwap<UnknownTool>,
 }
 
 impl Books {
     /// Books of this state.
     #[must_use]
     pub fn new(state: Arc<State>, metrics: Metrics, audit: Audit) -> Self {
-        Self { state, metrics, audit, ids: DecisionIds::default(), listed: Mutex::default() }
+        Self { state, metrics, audit, ids: DecisionIds::default(), listed: Mutex::default(), unknown_tool: ArcSwap::default() }
     }
 
     /// The server listed these tools.
     pub fn learn(&self, tools: Vec<Listed>) {
         self.listed().learn(tools);
+    }
+
+    /// The server answered a call of this tool with an error.
+    pub fn learn_unknown_tool(&self, tool: &str, answer: &[u8]) {
+        if !self.has_listed(tool)
+            && let Some(words) = UnknownTool::of_answer(answer, tool)
+        {
+            self.unknown_tool.store(Arc::new(words));
+        }
+    }
+
+    /// How the server speaks of a tool that it does not have.
+    #[must_use]
+    pub fn unknown_tool(&self) -> Arc<UnknownTool> {
+        self.unknown_tool.load_full()
     }
 
     /// Whether the headers that repeat arguments of the call agree with them (rule 14).

@@ -271,6 +271,7 @@ impl Gate {
             }
             (Passing::AsItCame, Outline::Notification, _) => self.note_subscription(message),
             (Passing::AsItCame, Outline::Result(_), Some(asked)) => judged.passing = self.judge_result(&enforced, &asked, message),
+            (Passing::AsItCame, Outline::Error(_), Some(Asked::Call { tool, .. })) => self.way.books.learn_unknown_tool(&tool, message),
             _ => {}
         }
         self.note_answer(&outline, &judged.passing);
@@ -360,6 +361,7 @@ impl Gate {
                 if let Some(task) = task::created_by(message) {
                     self.sessions.task_created(&task, tool);
                 }
+                self.way.books.learn_unknown_tool(tool, message);
                 Ok(None)
             }
             _ => Ok(None),

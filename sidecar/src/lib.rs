@@ -6,7 +6,7 @@
 //! Assumptions: the kernel sends every connection of the pod here ([`capture`]), or nobody else can reach the server.
 //!
 //! Pure, without clock or network: [`message`], [`headers`], [`mirrored`], [`sse`], [`tools`], [`handshake`], [`task`],
-//! [`respond`], [`exposure`], [`probe`], [`origin`].
+//! [`unknown_tool`], [`respond`], [`exposure`], [`probe`], [`origin`].
 
 pub mod admin;
 pub mod audit;
@@ -40,6 +40,7 @@ pub mod state;
 pub mod task;
 pub mod telemetry;
 pub mod tools;
+pub mod unknown_tool;
 pub mod upstream;
 
 use std::io::Write;

@@ -253,7 +253,10 @@ impl Proxy {
             Decision::Refused(refusal) => {
                 received.record.refused(&refusal, enforced);
                 tracing::debug!(decision.id = received.record.decision_id(), code = %refusal.code, "refused a call");
-                own(respond::denied_call(&id, era, &call.name, &refusal, received.record.decision_id()))
+                own(match refusal.code {
+                    Code::Hidden => respond::unknown_tool(&id, era, &call.name, &self.books.unknown_tool()),
+                    _ => respond::denied_call(&id, era, &call.name, &refusal, received.record.decision_id()),
+                })
             }
             Decision::Allowed(allowed) => {
                 received.record.allowed(allowed, enforced);

@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::headers::{Era, LEGACY_REVISIONS, MODERN};
 use crate::message::{INVALID_PARAMS, Id, Malformed};
+use crate::unknown_tool::UnknownTool;
 
 /// The key under which machines find a denial: in `_meta` of a result, in `data` of an error.
 pub const DENIAL_KEY: &str = "mcp-policy.dev/denial";
@@ -69,7 +70,7 @@ pub fn unknown_method(id: &Id, era: Era) -> Response<Bytes> {
 #[must_use]
 pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id: &str) -> Response<Bytes> {
     if refusal.code == Code::Hidden {
-        return respond_error(StatusCode::OK, Some(id), error(INVALID_PARAMS, &format!("Unknown tool: {tool}")));
+        return unknown_tool(id, era, tool, &UnknownTool::default());
     }
     let text = match refusal.code {
         Code::LimitExceeded => {
@@ -99,6 +100,16 @@ pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id
         ),
     };
     in_band(id, era, &with_reason(text, refusal, decision_id), denial(refusal, decision_id))
+}
+
+/// Answers a `tools/call` of a hidden tool, in the words in which the server speaks of one that it does not have.
+#[must_use]
+pub fn unknown_tool(id: &Id, era: Era, tool: &str, words: &UnknownTool) -> Response<Bytes> {
+    let text = words.text(tool);
+    match words.code {
+        Some(code) => respond_error(StatusCode::OK, Some(id), error(code, &text)),
+        None => respond(StatusCode::OK, Some(id), "result", error_result(era, &text)),
+    }
 }
 
 /// Answers a `tools/call` whose tool has a name that is not proper ([`crate::message::ToolCall::has_proper_name`]). The name is not
@@ -230,14 +241,20 @@ fn keyed(denial: Value) -> Value {
 
 /// The result that tells the model.
 fn in_band(id: &Id, era: Era, text: &str, denial: Value) -> Response<Bytes> {
+    let mut result = error_result(era, text);
+    result.insert("_meta".to_owned(), keyed(denial));
+    respond(StatusCode::OK, Some(id), "result", result)
+}
+
+/// The result of a tool that failed.
+fn error_result(era: Era, text: &str) -> Map<String, Value> {
     let mut result = Map::new();
     if era == Era::Modern {
         result.insert("resultType".to_owned(), "complete".into());
     }
     result.insert("isError".to_owned(), true.into());
     result.insert("content".to_owned(), json!([{ "type": "text", "text": text }]));
-    result.insert("_meta".to_owned(), keyed(denial));
-    respond(StatusCode::OK, Some(id), "result", result)
+    result
 }
 
 fn error(code: i64, message: &str) -> Map<String, Value> {

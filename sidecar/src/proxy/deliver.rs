@@ -93,8 +93,12 @@ fn deliver_whole(head: &Parts, body: Bytes, mut gate: Gate) -> Response<ProxyBod
     }
     // A body is one message, so that of a request is its answer.
     let is_missing = binds && gate.expects().is_some() && !gate.has_answered();
+    let mut says = headers::Body::Replaced;
     let body = match passing {
-        Passing::AsItCame if !is_missing => body,
+        Passing::AsItCame if !is_missing => {
+            says = headers::Body::Untouched;
+            body
+        }
         Passing::Changed(changed) => changed,
         _ if !binds && !gate.reads() => body,
         // Nobody waits for it; or it is an error page, say of an unknown session: its status is what the client needs, and its text
@@ -103,5 +107,5 @@ fn deliver_whole(head: &Parts, body: Bytes, mut gate: Gate) -> Response<ProxyBod
         _ => return own(gate.unusable()),
     };
     gate.ended();
-    respond_with(head, headers::Body::Replaced, relay::whole(body))
+    respond_with(head, says, relay::whole(body))
 }

@@ -1,7 +1,7 @@
 //! What passes and what is refused of calls, and how much is held for them at one time.
 
 use ::http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Client, Server, Sidecar, call, mcp};
 use crate::{EXPORT, imaging};

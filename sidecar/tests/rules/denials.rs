@@ -3,7 +3,7 @@
 use ::http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::support::{Client, Server, Sidecar, call, mcp};
+use crate::support::{Client, Reply, Server, Sidecar, call, mcp};
 use crate::{modern, modern_call, notification, request};
 
 #[tokio::test]
@@ -38,6 +38,33 @@ async fn a_hidden_tool_is_answered_as_one_that_does_not_exist() {
     }
     assert_eq!(server.requests(), 0);
     assert!(sidecar.audit.at_least(2).await.iter().all(|line| line["code"] == "hidden" && line["tool"] == "secret_tool"));
+}
+
+#[tokio::test]
+async fn a_hidden_tool_is_answered_in_the_servers_own_words_for_one_that_does_not_exist() {
+    for (name, answer) in [
+        ("typescript", json!({"error": {"code": -32602, "message": "Tool NAME not found"}})),
+        ("rust", json!({"error": {"code": -32602, "message": "tool not found"}})),
+        ("python", json!({"result": {"content": [{"type": "text", "text": "Unknown tool: NAME"}], "isError": true}})),
+    ] {
+        let server = Server::start(move |got| {
+            let message = got.json();
+            let text = answer.to_string().replace("NAME", message["params"]["name"].as_str().unwrap_or_default());
+            let mut answer: Value = serde_json::from_str(&text).unwrap();
+            answer["jsonrpc"] = "2.0".into();
+            answer["id"] = message["id"].clone();
+            Reply::json(&answer)
+        })
+        .await;
+        let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow", "hide": ["secret_*"]}));
+        let missing = sidecar.call("missing_tool").await;
+        let hidden = sidecar.call("secret_tool").await;
+        assert_eq!(hidden.json().to_string(), missing.json().to_string().replace("missing_tool", "secret_tool"), "{name}");
+        assert_eq!((hidden.status, server.requests()), (missing.status, 1), "{name}");
+        let quoted =
+            sidecar.send(mcp(json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "secret_\"x"}}).to_string()));
+        assert!(quoted.await.json().is_object(), "no name breaks the answer");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::support::{Answered, Reply, Server, Sidecar, call, eventually, mcp, ran};
-use crate::{get, initialize, notification, request, result, with_headers};
+use crate::{get, initialize, notification, request, with_headers};
 
 const ASKS: &str = "sampling/createMessage";
 
@@ -157,11 +157,13 @@ async fn a_handshake_offers_nothing_that_would_be_refused() {
 async fn an_answer_passes_byte_for_byte_whatever_is_in_it() {
     let odd =
         r#"{"jsonrpc" : "2.0","id":1,"result":{"content":[{"type":"text","text":"\ud800"}],"structuredContent":{"n":1e999,"a":1,"a":2}} }"#;
-    let server =
-        Server::start(move |_| Reply::Whole(Response::builder().header("content-type", "application/json").body(odd.into()).unwrap()))
-            .await;
+    let server = Server::start(move |_| {
+        let response = Response::builder().header("content-type", "application/json").header("etag", "\"7\"");
+        Reply::Whole(response.body(odd.into()).unwrap())
+    })
+    .await;
     let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow"}));
-    assert_eq!(sidecar.call("read").await.text(), odd);
-    assert_ne!(sidecar.send(mcp(call(2, "read").to_string())).await.text(), odd);
-    assert_ne!(result(&json!(1)).to_string(), odd);
+    let answer = sidecar.call("read").await;
+    assert_eq!((answer.text().as_str(), &answer.headers["etag"]), (odd, &"\"7\"".parse().unwrap()));
+    assert_ne!(sidecar.send(mcp(call(2, "read").to_string())).await.text(), odd, "it is the answer to one request only");
 }
