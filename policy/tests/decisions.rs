@@ -299,30 +299,3 @@ fn counters_of_an_audit_policy_count_what_was_forwarded_and_it_would_have_allowe
         [("ns/a".to_owned(), 1.0), ("ns/b".to_owned(), 1.0)]
     );
 }
-
-/// "`methods`: map pattern → `allow` | `deny`; known methods `allow`, unknown `deny`."
-#[test]
-fn methods_are_allowed_if_known_and_the_closest_pattern_decides() {
-    let told = |document: Value, method: &str| {
-        policies(&[("p", document)])
-            .decide_method(method)
-            .refusal
-            .map(|refusal| format!("{} {}", refusal.code, refusal.rule.unwrap_or_else(|| "-".to_owned())))
-    };
-    let cases = [
-        (json!({}), "resources/read", None),
-        (json!({}), "sampling/createMessage", None),
-        (json!({}), "x/unknown", Some("method_denied -")),
-        (json!({"methods": {"x/*": "allow"}}), "x/unknown", None),
-        (json!({"methods": {"resources/read": "deny"}}), "resources/read", Some("method_denied /methods/resources~1read")),
-        (json!({"methods": {"resources/*": "deny", "resources/list": "allow"}}), "resources/list", None),
-        (json!({"methods": {"resources/*": "deny", "*": "allow"}}), "resources/read", Some("method_denied /methods/resources~1*")),
-        (json!({"methods": {"*ad": "allow", "re*": "deny"}}), "read", Some("method_denied /methods/re*")),
-        (json!({"methods": {"initialize": "deny"}}), "initialize", Some("method_denied /methods/initialize")),
-    ];
-    for (document, method, expected) in cases {
-        assert_eq!(told(document.clone(), method).as_deref(), expected, "{method} under {document}");
-    }
-    assert!(Policies::default().decide_method("ping").refusal.is_none());
-    assert_eq!(Policies::default().decide_method("resources/read").refusal.map(|refusal| refusal.code), Some(Code::NoPolicy));
-}

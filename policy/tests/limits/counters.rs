@@ -179,3 +179,17 @@ fn a_counter_is_there_again_with_its_rule() {
     assert_eq!(server.at(59_999).call("other", ""), "limit_exceeded c 1 /tools/other*/limits/c");
     assert_eq!(server.at(60_000).call("other", ""), "allowed");
 }
+
+/// "no session: per caller, with a metric", which names the counters that wanted one.
+#[test]
+fn a_call_without_a_session_tells_which_counters_wanted_one() {
+    let limit = |counter: &str, scope: &str| json!({"counter": counter, "window": 1, "max": 9, "scope": scope});
+    let document = limits(&json!([limit("a", "grant"), limit("b", "session"), limit("c", "server"), limit("d", "session")]));
+    let mut server = Server::new(one(&document));
+    let wanted = |server: &mut Server| match server.outcome("t", "").decision {
+        Decision::Allowed(allowed) => allowed.without_session.iter().map(|(policy, counter)| format!("{policy} {counter}")).collect(),
+        Decision::Refused(refusal) => vec![refusal.code.to_string()],
+    };
+    assert_eq!(wanted(server.by("10.0.0.1", None)), ["ns/p b", "ns/p d"]);
+    assert!(wanted(server.by("10.0.0.1", Some("s"))).is_empty());
+}
