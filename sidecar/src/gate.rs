@@ -257,7 +257,7 @@ impl Gate {
 
     /// The answer does not pass, or not as a whole: this is written down.
     pub fn note_failure(&mut self, fault: AnswerFault) {
-        if let Some(mut call) = self.call.take() {
+        if let Some(mut call) = self.call.take().filter(|_| !self.passed.answer) {
             call.failed(fault);
         }
     }
