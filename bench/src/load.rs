@@ -157,7 +157,8 @@ impl Connection {
         }});
         self.request = post(target.address, "", &initialize.to_string());
         let head = self.call().await?;
-        let session = head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("mcp-session-id:").then(|| line[15..].trim().to_owned()));
+        let session =
+            head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("mcp-session-id:").then(|| line[15..].trim().to_owned()));
         let mut headers = "mcp-protocol-version: 2025-11-25\r\n".to_owned();
         if let Some(session) = session {
             headers += &format!("mcp-session-id: {session}\r\n");

@@ -115,7 +115,9 @@ fn shapes(full: bool) -> Vec<Shape> {
 
 /// Start and memory.
 async fn memory(contestants: &[Contestant], idle: &[u64], programs: &Programs, upstream: SocketAddr) -> anyhow::Result<()> {
-    println!("\n| | start to first answer | resident at rest | after the loads | with {IDLE_STREAMS} idle streams |\n|---|---|---|---|---|");
+    println!(
+        "\n| | start to first answer | resident at rest | after the loads | with {IDLE_STREAMS} idle streams |\n|---|---|---|---|---|"
+    );
     for (contestant, idle) in contestants.iter().zip(idle) {
         let Some(ready) = contestant.ready else { continue };
         // On a new process: memory that a load took is mostly kept.

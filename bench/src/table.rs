@@ -45,7 +45,8 @@ pub fn of(shape: &Shape, names: &[&str], cells: &[Cell]) -> String {
     let rows = names.iter().zip(cells).map(|(name, cell)| {
         let added = |cell: &Cell| median(&cell.p50) - median(&direct.p50);
         // Round by round: what disturbed one disturbed the other, too.
-        let of_nginx = |values: &[f64], others: &[f64]| median(&values.iter().zip(others).map(|(one, other)| one / other).collect::<Vec<_>>());
+        let of_nginx =
+            |values: &[f64], others: &[f64]| median(&values.iter().zip(others).map(|(one, other)| one / other).collect::<Vec<_>>());
         format!(
             "| {load} | {name} | {:.0} | {:.2} | {:.0} | {:.2} | {:.0} | {:.1} | {:.2} | ±{:.0} % |",
             median(&cell.rates),
