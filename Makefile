@@ -15,7 +15,10 @@ test: ## every test: units, laws, golden files, charts, servers and clients of o
 test-long: ## the laws on a million generated calls each, and five minutes of each fuzz target
 	@.ci/test long
 
-bench: ## what a decision costs, alone
+bench: ## what the sidecar costs beside other proxies (minutes; BENCH=--full: an hour), and what a decision costs, alone
+	@bench/install
+	@cargo build --quiet --release --package mcp-policy-sidecar --package mcp-policy-bench
+	@$${CARGO_TARGET_DIR:-target}/release/mcp-policy-bench $(BENCH) --installed $${CARGO_TARGET_DIR:-target}/bench --sidecar $${CARGO_TARGET_DIR:-target}/release/mcp-policy-sidecar
 	@cargo bench --quiet --package mcp-policy
 
 test-unit: ## only what needs neither a cluster nor the software of others

@@ -58,6 +58,9 @@ pub struct Line<'a> {
     pub audited: &'a [AuditedLine],
     /// HTTP status of the server's answer; none if it gave none or was not asked.
     pub upstream_status: Option<u16>,
+    /// Why the server's answer did not reach the caller, or not as a whole: [`crate::answer_fault::AnswerFault`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upstream_fault: Option<&'a str>,
     /// From the request's head to the end of the answer.
     pub duration_ms: f64,
 }
@@ -196,6 +199,7 @@ mod tests {
             argument_keys_left_out: 0,
             audited: &[],
             upstream_status: None,
+            upstream_fault: None,
             duration_ms: 0.5,
         }
     }

@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use mcp_policy::{Allowed, Audited, Caller, Code, Mode, Policies, PolicyId, Refusal, Reservation};
 
+use crate::answer_fault::AnswerFault;
 use crate::audit::{Audit, AuditedLine, Ended, Line, Slot};
 use crate::decision_id::DecisionIds;
 use crate::message::{Malformed, ToolCall};
@@ -127,6 +128,7 @@ impl Books {
             argument_keys_left_out: 0,
             audited: Vec::new(),
             upstream_status: None,
+            upstream_fault: None,
             forwarded: None,
             reservation: None,
             counted: false,
@@ -157,6 +159,7 @@ pub struct Record {
     argument_keys_left_out: usize,
     audited: Vec<AuditedLine>,
     upstream_status: Option<u16>,
+    upstream_fault: Option<AnswerFault>,
     forwarded: Option<Instant>,
     reservation: Option<Reservation>,
     counted: bool,
@@ -245,15 +248,11 @@ impl Record {
         self.count();
     }
 
-    /// The server gave no answer.
-    pub fn unreachable(&mut self) {
+    /// The server gave no answer, or one that does not reach the caller, or not as a whole.
+    pub fn answer_failed(&mut self, status: Option<StatusCode>, fault: AnswerFault) {
+        self.upstream_status = status.map(|status| status.as_u16());
         self.verdict = Some(Code::UpstreamUnreachable);
-    }
-
-    /// The server gave an answer that cannot be used.
-    pub fn answered_unusably(&mut self, status: StatusCode) {
-        self.upstream_status = Some(status.as_u16());
-        self.unreachable();
+        self.upstream_fault = Some(fault);
     }
 
     /// The tool certainly did not run: gives the call's counters back.
@@ -304,6 +303,7 @@ impl Drop for Record {
             argument_keys_left_out: self.argument_keys_left_out,
             audited: &self.audited,
             upstream_status: self.upstream_status,
+            upstream_fault: self.upstream_fault.map(AnswerFault::as_str),
             duration_ms: (self.arrived.elapsed().as_secs_f64() * 1e6).round() / 1e3,
         });
     }

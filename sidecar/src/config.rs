@@ -185,6 +185,9 @@ pub struct TcpSocket {}
 pub struct Limits {
     /// Open connections of callers; more wait in the kernel's backlog.
     pub connections: usize,
+    /// Open streams that have no end of their own (GET, `subscriptions/listen`). Each holds a connection, so they are fewer than
+    /// [`Limits::connections`]: however many streams are open, calls get through.
+    pub streams: usize,
     /// Bytes of one request head.
     pub head_bytes: usize,
     /// Header lines of one request.
@@ -205,13 +208,23 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Time until the server's answer begins. Clients give up after one to five minutes themselves.
     pub answer_timeout: Duration,
+    /// Longest silence within an answer that is no event stream.
+    pub idle_timeout: Duration,
+    /// Longest silence within an event stream. Far above the seconds between comments that keep connections alive, for many servers
+    /// send none.
+    pub stream_idle_timeout: Duration,
+    /// Time from sending a request to the end of an answer that is no event stream. Event streams may take as long as they like.
+    pub total_timeout: Duration,
+    /// Time for a caller to take something of what is sent to it.
+    pub write_timeout: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         // Sized for a container of 64 MiB: the worst case of heads, small bodies and held bodies together stays below it.
         Self {
-            connections: 1024,
+            connections: 1280,
+            streams: 1024,
             head_bytes: 16 * 1024,
             headers: 96,
             body_bytes: 4 * 1024 * 1024,
@@ -222,6 +235,10 @@ impl Default for Limits {
             body_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_mins(5),
+            idle_timeout: Duration::from_mins(1),
+            stream_idle_timeout: Duration::from_hours(1),
+            total_timeout: Duration::from_mins(10),
+            write_timeout: Duration::from_mins(1),
         }
     }
 }
@@ -231,8 +248,8 @@ impl Default for Limits {
 pub struct DrainTimes {
     /// How long new connections are still taken after the sidecar said that it ends: endpoints take seconds to forget a pod.
     pub announce: Duration,
-    /// How long calls in flight may take after that; then they are cut off. With `announce`, five seconds less than
-    /// Kubernetes' usual grace of 30.
+    /// How long calls in flight may take after that; then they are told so, and a second later cut off. With `announce`, five
+    /// seconds less than Kubernetes' usual grace of 30.
     pub deadline: Duration,
 }
 

@@ -3,9 +3,11 @@
 //! 1. Announced, by the pod's `preStop` hook or by SIGTERM: not ready, new connections are still taken, every answer says
 //!    `connection: close`, until the pod's endpoints have forgotten it.
 //! 2. Closing: no new connections, idle ones are closed, streams without an end of their own end between two events.
-//! 3. Aborting, at the deadline: what still runs is cut off.
+//! 3. At the deadline: streams that answer something are told so, and end between two events.
+//! 4. Aborting, a second later: what still runs is cut off.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http_body_util::Empty;
 use hyper::client::conn::http1;
@@ -18,12 +20,16 @@ use tokio_util::task::TaskTracker;
 use crate::config::{ADMIN_PORT, DrainTimes};
 use crate::error::Error;
 
+/// Time for the last words on a stream to reach its client.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// The steps, and the connections that have to take them. Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     announced: Arc<OnceLock<Instant>>,
     terminating: CancellationToken,
     closing: CancellationToken,
+    deadline: CancellationToken,
     aborting: CancellationToken,
     connections: TaskTracker,
 }
@@ -59,6 +65,11 @@ impl Drain {
         self.closing.clone().cancelled_owned()
     }
 
+    /// Ends when the third step begins.
+    pub fn deadline(&self) -> WaitForCancellationFutureOwned {
+        self.deadline.clone().cancelled_owned()
+    }
+
     /// Runs a connection, which the end waits for until its deadline.
     pub fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
         let aborting = self.aborting.clone();
@@ -78,9 +89,12 @@ impl Drain {
         self.closing.cancel();
         self.connections.close();
         if timeout(times.deadline, self.connections.wait()).await.is_err() {
-            tracing::warn!(connections = self.connections.len(), "the drain deadline is over: cutting off what still runs");
-            self.aborting.cancel();
-            self.connections.wait().await;
+            tracing::warn!(connections = self.connections.len(), "the drain deadline is over: ending what still runs");
+            self.deadline.cancel();
+            if timeout(LAST_WORDS, self.connections.wait()).await.is_err() {
+                self.aborting.cancel();
+                self.connections.wait().await;
+            }
         }
         tracing::info!("drained");
     }

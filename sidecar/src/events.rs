@@ -13,25 +13,32 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use crate::answer_fault::AnswerFault;
 use crate::from_server::Word;
 use crate::gate::{Gate, Judged, Passing};
 use crate::respond;
+use crate::room::{Room, Taken};
 use crate::sse::{self, Decoder};
 use crate::state::Enforced;
-use crate::upstream::Answer;
+use crate::upstream::{Answer, AnswerError};
 
 /// The events of one answer.
 pub struct Events {
     answer: Answer,
     gate: Gate,
     decoder: Decoder,
+    room: Room,
+    /// For what is held of an event that has begun.
+    taken: Taken,
     ready: VecDeque<Bytes>,
     /// What was held back is being written down and answered. Until that is done no more is read, so a server cannot make the
     /// sidecar hold ever more of it.
     settling: Option<JoinHandle<()>>,
     ended: bool,
-    closing: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
     changes: Option<Changes>,
+    /// Whether the client can ask for the rest of it again (`Last-Event-ID`).
+    resumable: bool,
 }
 
 /// Waits for changes of policy.
@@ -42,15 +49,25 @@ struct Changes {
 }
 
 impl Events {
-    /// The events of `answer`, none of them longer than `max_event`. With `closing`, the stream ends between two events when that
-    /// happens: it is one that has no end of its own.
+    /// The events of `answer`, none of them longer than `max_event`. On `closing`, the stream ends between two events.
     #[must_use]
-    pub fn new(answer: Answer, gate: Gate, max_event: usize, closing: Option<WaitForCancellationFutureOwned>) -> Self {
+    pub fn new(answer: Answer, gate: Gate, room: Room, max_event: usize, closing: WaitForCancellationFutureOwned) -> Self {
         gate.streams();
         let state = &gate.way.books.state;
         let changes = gate.asked.is_endless().then(|| Changes { told: state.enforced(), next: Box::pin(next_change(state.changes())) });
-        let (decoder, closing) = (Decoder::new(max_event), closing.map(Box::pin));
-        Self { answer, gate, decoder, ready: VecDeque::new(), settling: None, ended: false, closing, changes }
+        Self {
+            answer,
+            gate,
+            decoder: Decoder::new(max_event),
+            room,
+            taken: Taken::default(),
+            ready: VecDeque::new(),
+            settling: None,
+            ended: false,
+            closing: Box::pin(closing),
+            changes,
+            resumable: false,
+        }
     }
 
     /// Takes what came from the server.
@@ -61,8 +78,15 @@ impl Events {
         for frame in frames {
             self.judge(frame, &mut words);
         }
+        let held = self.decoder.held();
+        if held == 0 {
+            self.taken = Taken::default();
+        }
         if whole.is_err() {
-            self.unreadable();
+            self.dropped(AnswerFault::TooLarge);
+            self.ended = true;
+        } else if self.room.take(&mut self.taken, held).is_err() {
+            self.dropped(AnswerFault::NoRoom);
             self.ended = true;
         }
         if !words.is_empty() {
@@ -71,6 +95,7 @@ impl Events {
     }
 
     fn judge(&mut self, frame: sse::Frame, words: &mut Vec<Word>) {
+        self.resumable |= frame.has_id();
         let judged = frame.data().map(|data| self.gate.judge(&data));
         // The empty event that begins a stream, and what is no event at all, pass.
         let Some(Judged { passing, words: more }) = judged else { return self.ready.push_back(frame.into_raw()) };
@@ -79,17 +104,33 @@ impl Events {
             Passing::AsItCame => self.ready.push_back(frame.into_raw()),
             Passing::Changed(data) => self.ready.push_back(frame.with_data(&data)),
             Passing::Dropped => {}
-            Passing::Unreadable => self.unreadable(),
+            Passing::Unreadable => self.dropped(AnswerFault::Unreadable),
         }
     }
 
     /// An event that cannot be read is dropped; if it may have been the answer, the caller is told so.
-    fn unreadable(&mut self) {
-        tracing::warn!("dropped an event of the server that cannot be read");
+    fn dropped(&mut self, fault: AnswerFault) {
+        self.gate.way.books.metrics.answer_failed(fault);
+        tracing::warn!(reason = fault.as_str(), "dropped an event of the server");
+        self.failed(fault);
+    }
+
+    /// Whoever waits for an answer gets an error in its place, and the stream ends.
+    fn failed(&mut self, fault: AnswerFault) {
         if self.gate.expects().is_some() && !self.gate.has_answered() && !self.ended {
-            self.ready.push_back(sse::event(self.gate.unusable().body()));
+            self.ready.push_back(sse::event(self.gate.failed(fault).body()));
             self.ended = true;
         }
+    }
+
+    /// Nothing more comes, and not because the server said all. A client that can ask for the rest is not told that there is none.
+    fn broken(&mut self, fault: AnswerFault) {
+        if self.resumable || self.gate.asked.is_endless() {
+            self.gate.note_failure(fault);
+        } else {
+            self.failed(fault);
+        }
+        self.ended = true;
     }
 
     /// The policies have changed.
@@ -115,9 +156,9 @@ async fn next_change(mut changes: watch::Receiver<()>) -> watch::Receiver<()> {
 
 impl Body for Events {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         loop {
             if let Some(bytes) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -130,8 +171,8 @@ impl Body for Events {
                 let Poll::Ready(_) = Pin::new(settling).poll(cx) else { return Poll::Pending };
                 self.settling = None;
             }
-            if self.closing.as_mut().is_some_and(|closing| closing.as_mut().poll(cx).is_ready()) {
-                self.ended = true;
+            if self.closing.as_mut().poll(cx).is_ready() {
+                self.broken(AnswerFault::Drained);
                 continue;
             }
             if let Some(mut changes) = self.changes.take() {
@@ -150,7 +191,7 @@ impl Body for Events {
                     let Ok(data) = frame.into_data() else { continue };
                     self.take(&data);
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(Some(Err(error))) => self.broken(error.fault()),
                 Poll::Ready(None) => {
                     self.gate.ended();
                     self.ended = true;

@@ -11,12 +11,13 @@ use bytes::Bytes;
 use http::Response;
 use mcp_policy::Policies;
 
+use crate::answer_fault::AnswerFault;
 use crate::from_server::{WayBack, Word};
 use crate::handshake;
 use crate::headers::{self, Era};
 use crate::message::{Glance, Id, Outline, Request, ServerWord, server_word};
 use crate::relay::CallAnswer;
-use crate::respond::{self, UpstreamFailure};
+use crate::respond;
 use crate::session::Sessions;
 use crate::state::Enforced;
 use crate::{task, tools};
@@ -120,6 +121,15 @@ impl Asked {
     #[must_use]
     pub fn has_to_be_read(&self, policies: &Policies) -> bool {
         matches!(self, Self::List { .. } | Self::Handshake { .. }) || (self.is_mcp() && policies.governs_server())
+    }
+
+    /// What the client gets in place of an answer that failed.
+    #[must_use]
+    pub fn instead_of_answer(&self, era: Era, fault: AnswerFault, decision_id: &str) -> Response<Bytes> {
+        match self {
+            Self::Call { id, tool } => respond::upstream_failed_call(id, era, tool, fault.told(), decision_id),
+            _ => respond::upstream_failed(self.expects(), fault.told(), decision_id),
+        }
     }
 
     /// Whether clients look for messages in what comes.
@@ -231,20 +241,24 @@ impl Gate {
         self.call = None;
     }
 
-    /// What the client gets instead of an answer that cannot pass.
+    /// Counts an answer that must not pass, and tells what the client gets in its place.
     #[must_use]
-    pub fn unusable(&mut self) -> Response<Bytes> {
-        self.is_unusable();
-        match &self.asked {
-            Asked::Call { id, tool } => respond::upstream_failed_call(id, self.era, tool, UpstreamFailure::Unusable, &self.decision_id),
-            _ => respond::upstream_failed(self.expects(), UpstreamFailure::Unusable, &self.decision_id),
-        }
+    pub fn refuse(&mut self, fault: AnswerFault) -> Response<Bytes> {
+        self.way.books.metrics.answer_failed(fault);
+        self.failed(fault)
     }
 
-    /// The answer cannot pass: this is written down.
-    pub fn is_unusable(&mut self) {
-        if let Some(mut call) = self.call.take() {
-            call.unusable();
+    /// What the client gets in place of an answer that failed.
+    #[must_use]
+    pub fn failed(&mut self, fault: AnswerFault) -> Response<Bytes> {
+        self.note_failure(fault);
+        self.asked.instead_of_answer(self.era, fault, &self.decision_id)
+    }
+
+    /// The answer does not pass, or not as a whole: this is written down.
+    pub fn note_failure(&mut self, fault: AnswerFault) {
+        if let Some(mut call) = self.call.take().filter(|_| !self.passed.answer) {
+            call.failed(fault);
         }
     }
 

@@ -9,6 +9,7 @@
 //! [`unknown_tool`], [`respond`], [`exposure`], [`probe`], [`origin`].
 
 pub mod admin;
+pub mod answer_fault;
 pub mod audit;
 pub mod books;
 pub mod capture;
@@ -32,6 +33,7 @@ pub mod proxy;
 pub mod recent;
 pub mod relay;
 pub mod respond;
+pub mod room;
 pub mod server;
 pub mod session;
 pub mod source;
@@ -42,6 +44,7 @@ pub mod telemetry;
 pub mod tools;
 pub mod unknown_tool;
 pub mod upstream;
+pub mod write_timeout;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -236,7 +239,7 @@ impl Gateway {
             Some(_) => self.name.to_string(),
             None => format!("{}:{}", self.name, destination.port().unwrap_or_default()),
         };
-        let link = Arc::new(Link::new(destination, &self.limits));
+        let link = Arc::new(Link::new(destination, &self.limits, self.books.metrics.clone()));
         let peer = Peer { caller: Caller::anonymous(peer.ip()), link, server, name: Arc::clone(&self.name) };
         let service = service_fn(|request: Request<Incoming>| self.proxy.handle(&peer, request));
         server::http(stream, &self.limits, &self.drain, service).await;

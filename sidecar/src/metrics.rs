@@ -18,6 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use crate::answer_fault::AnswerFault;
 use crate::state::State;
 
 /// Content type of [`Metrics::openmetrics`].
@@ -43,6 +44,7 @@ pub struct Metrics {
     malformed: Family<MalformedLabels, Counter>,
     decision_duration: Histogram,
     upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram>,
+    upstream_faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
 }
 
@@ -78,6 +80,11 @@ struct SnapshotLabels {
     sha256: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FaultLabels {
+    reason: &'static str,
+}
+
 /// A request that is being answered; dropping it ends it.
 #[derive(Debug)]
 pub struct InFlight(Gauge);
@@ -99,6 +106,7 @@ impl Metrics {
         let decision_duration = Histogram::new(DECISION_BUCKETS);
         let upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(UPSTREAM_BUCKETS));
+        let upstream_faults = Family::default();
         let in_flight = Gauge::default();
 
         let mut registry = Registry::with_prefix("mcp_policy");
@@ -114,11 +122,22 @@ impl Metrics {
             "Time from forwarding a call to the end of the server's answer",
             upstream_duration.clone(),
         );
+        let help = "Answers of the server that did not reach their caller, or not as a whole, by reason";
+        registry.register("upstream_faults", help, upstream_faults.clone());
         registry.register("requests_in_flight", "Requests whose answer has not ended", in_flight.clone());
         registry.register("build", "The build that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         registry.register_collector(Box::new(Scraped(state)));
-        let registry = Arc::new(registry);
-        Self { registry, decisions, limit_refusals, without_session, malformed, decision_duration, upstream_duration, in_flight }
+        Self {
+            registry: Arc::new(registry),
+            decisions,
+            limit_refusals,
+            without_session,
+            malformed,
+            decision_duration,
+            upstream_duration,
+            upstream_faults,
+            in_flight,
+        }
     }
 
     /// A request has arrived.
@@ -170,6 +189,11 @@ impl Metrics {
     /// Notes how long the server took to answer a call.
     pub fn upstream_took(&self, tool: &str, time: Duration) {
         self.upstream_duration.get_or_create(&ToolLabels { tool: tool.to_owned() }).observe(time.as_secs_f64());
+    }
+
+    /// Counts an answer that did not reach its caller, or not as a whole.
+    pub fn answer_failed(&self, fault: AnswerFault) {
+        self.upstream_faults.get_or_create(&FaultLabels { reason: fault.as_str() }).inc();
     }
 
     /// All metrics in the `OpenMetrics` form.

@@ -8,15 +8,16 @@ mod deliver;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::answer_fault::AnswerFault;
 use crate::audit::Ended;
 use crate::books::{Books, Record};
 use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
@@ -28,7 +29,8 @@ use crate::message::{self, Id, Malformed, Message};
 use crate::origin::LocalOnly;
 use crate::probe;
 use crate::relay::{self, CallAnswer, Holding, ProxyBody};
-use crate::respond::{self, UpstreamFailure};
+use crate::respond;
+use crate::room::{NotHeld, Room};
 use crate::session::Sessions;
 use crate::state::Enforced;
 use crate::task;
@@ -45,7 +47,8 @@ pub struct Proxy {
     probes: Vec<Probe>,
     local_only: Option<LocalOnly>,
     limits: Limits,
-    held: Arc<Semaphore>,
+    room: Room,
+    streams: Arc<Semaphore>,
     drain: Drain,
 }
 
@@ -92,13 +95,6 @@ pub enum Closed {
     Unaudited(#[from] Ended),
 }
 
-/// Why a body is not there.
-enum Unread {
-    Malformed(Malformed),
-    NoRoom,
-    Cut,
-}
-
 /// A message that was read, and what it takes to answer it.
 struct Received<'a> {
     peer: &'a Peer,
@@ -115,8 +111,8 @@ impl Proxy {
     /// A proxy that writes into these books.
     #[must_use]
     pub fn new(books: Arc<Books>, probes: Vec<Probe>, local_only: Option<LocalOnly>, limits: Limits, drain: Drain) -> Self {
-        let held = Arc::new(Semaphore::new(limits.held_bytes));
-        Self { books, sessions: Arc::default(), probes, local_only, limits, held, drain }
+        let (room, streams) = (Room::new(&limits), Arc::new(Semaphore::new(limits.streams)));
+        Self { books, sessions: Arc::default(), probes, local_only, limits, room, streams, drain }
     }
 
     /// Answers one request.
@@ -169,9 +165,13 @@ impl Proxy {
                 Ok(response)
             }
             Route::Get => {
+                let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
+                    return self.shut_out(peer, "streams", too_many_streams()).await;
+                };
                 let headers = request.into_parts().0.headers;
                 let resumes = headers.contains_key(LAST_EVENT_ID);
-                Ok(self.forward_bare(peer, Method::GET, path, headers, Asked::Stream { resumes }).await)
+                let response = self.forward_bare(peer, Method::GET, path, headers, Asked::Stream { resumes }).await;
+                Ok(response.map(|body| Holding::new(body, room).boxed_unsync()))
             }
             Route::Delete => {
                 let headers = request.into_parts().0.headers;
@@ -192,16 +192,15 @@ impl Proxy {
     async fn post(&self, peer: &Peer, request: Request<Incoming>, path: String) -> Result<Response<ProxyBody>, Closed> {
         let mut record = self.books.record(&peer.caller, &peer.server).await?;
         let (head, body) = request.into_parts();
-        let (body, _room) = match self.read(body).await {
-            Ok(read) => read,
-            Err(Unread::Malformed(malformed)) => return Ok(refuse(record, &malformed)),
-            Err(Unread::Cut) => return Err(Closed::Cut),
-            Err(Unread::NoRoom) => {
+        let body = match timeout(self.limits.body_timeout, self.room.hold(body)).await {
+            Ok(Ok((body, taken))) => taken.keep(body),
+            Ok(Err(NotHeld::TooLarge)) => return Ok(refuse(record, &Malformed::too_large())),
+            Ok(Err(NotHeld::Cut(_))) => return Err(Closed::Cut),
+            Ok(Err(NotHeld::NoRoom)) => {
                 record.malformed("no_room");
-                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "Too many large requests at this moment.\n");
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                return Ok(response);
+                return Ok(come_back("Too many large requests at this moment.\n"));
             }
+            Err(_) => return Ok(refuse(record, &Malformed::body_timeout())),
         };
         let message = match message::parse(&body) {
             Ok(message) => message,
@@ -288,7 +287,14 @@ impl Proxy {
                 return own(respond::denied_method(&id, &method, &refusal, received.record.decision_id()));
             }
         }
-        self.forward(received, asked).await
+        if !asked.is_endless() {
+            return self.forward(received, asked).await;
+        }
+        let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
+            received.record.malformed("streams");
+            return too_many_streams();
+        };
+        self.forward(received, asked).await.map(|body| Holding::new(body, room).boxed_unsync())
     }
 
     /// A notification. One that does not pass is dropped: nobody waits for an answer.
@@ -303,7 +309,7 @@ impl Proxy {
     async fn forward_call(&self, received: Received<'_>, id: Id, tool: String) -> Response<ProxyBody> {
         let sent = send(&received).await;
         let Received { peer, mut record, era, headers, path, .. } = received;
-        let failure = match sent {
+        let (status, fault) = match sent {
             Ok(answer) => {
                 self.note_end_of_session(&headers, answer.status(), false);
                 if is_usable(answer.status()) {
@@ -313,18 +319,18 @@ impl Proxy {
                     let asking = Asking { peer, path, headers, era, decision_id, asked: Asked::Call { id, tool } };
                     return self.deliver(head, answer, asking, Some(call)).await;
                 }
-                record.answered_unusably(answer.status());
-                UpstreamFailure::Unusable
+                self.books.metrics.answer_failed(AnswerFault::Redirect);
+                (Some(answer.status()), AnswerFault::Redirect)
             }
             Err(error) => {
                 if error.nothing_was_sent() {
                     record.refund();
                 }
-                record.unreachable();
-                failure_of(&error)
+                (None, error.fault())
             }
         };
-        own(respond::upstream_failed_call(&id, era, &tool, failure, record.decision_id()))
+        record.answer_failed(status, fault);
+        own(respond::upstream_failed_call(&id, era, &tool, fault.told(), record.decision_id()))
     }
 
     /// Forwards any other message that passes.
@@ -350,41 +356,6 @@ impl Proxy {
         {
             self.sessions.closed(session);
         }
-    }
-
-    /// Reads a request's body, in time and within bounds.
-    async fn read(&self, body: Incoming) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Unread> {
-        timeout(self.limits.body_timeout, self.hold(body)).await.unwrap_or_else(|_| Err(Unread::Malformed(Malformed::body_timeout())))
-    }
-
-    /// Reads a body to its end. A long one needs room among those that are held at the same time.
-    async fn hold<B>(&self, body: B) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Unread>
-    where
-        B: http_body::Body<Data = Bytes, Error = hyper::Error> + Unpin,
-    {
-        let mut body = Limited::new(body, self.limits.body_bytes);
-        let mut whole = BytesMut::new();
-        let mut room: Option<OwnedSemaphorePermit> = None;
-        while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|cause| match cause.downcast::<LengthLimitError>() {
-                Ok(_) => Unread::Malformed(Malformed::too_large()),
-                Err(_) => Unread::Cut,
-            })?;
-            // Trailers are not part of the message (rule 12).
-            let Ok(data) = frame.into_data() else { continue };
-            let length = whole.len() + data.len();
-            let missing = length.saturating_sub(room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits));
-            if length > self.limits.small_body_bytes && missing > 0 {
-                let missing = u32::try_from(missing).map_err(|_| Unread::NoRoom)?;
-                let more = Arc::clone(&self.held).try_acquire_many_owned(missing).map_err(|_| Unread::NoRoom)?;
-                match &mut room {
-                    Some(room) => room.merge(more),
-                    None => room = Some(more),
-                }
-            }
-            whole.extend_from_slice(&data);
-        }
-        Ok((whole.freeze(), room))
     }
 }
 
@@ -435,15 +406,13 @@ fn is_usable(status: StatusCode) -> bool {
     !status.is_redirection() && !status.is_informational()
 }
 
-fn failure_of(error: &SendError) -> UpstreamFailure {
-    if error.nothing_was_sent() { UpstreamFailure::NotReached } else { UpstreamFailure::NoAnswer }
-}
-
 /// An answer with the server's head.
 fn respond_with(head: &http::response::Parts, body: headers::Body, content: ProxyBody) -> Response<ProxyBody> {
     let mut response = Response::new(content);
     *response.status_mut() = head.status;
     *response.headers_mut() = headers::to_client(&head.headers, body);
+    // What the body is long is known, or it goes in chunks: either way the framing is our own (rule 12).
+    response.headers_mut().remove(CONTENT_LENGTH);
     response
 }
 
@@ -459,6 +428,18 @@ fn plain(status: StatusCode, text: &'static str) -> Response<ProxyBody> {
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// Answers what there is no room for at this moment.
+fn come_back(text: &'static str) -> Response<ProxyBody> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+}
+
+/// Answers who wants a stream where there are enough.
+fn too_many_streams() -> Response<ProxyBody> {
+    come_back("Too many open streams at this moment.\n")
 }
 
 /// The proof that the pod is captured: nobody listens on the port that this request was sent to.

@@ -3,20 +3,21 @@
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
+use crate::answer_fault::AnswerFault;
 use crate::books::Record;
 use crate::gate::Gate;
 use crate::message::Glance;
-use crate::metrics::InFlight;
-use crate::upstream::Answer;
+use crate::room::{Room, Taken};
+use crate::upstream::{Answer, AnswerError};
 
 /// An answer's body, whatever it is.
-pub type ProxyBody = UnsyncBoxBody<Bytes, hyper::Error>;
+pub type ProxyBody = UnsyncBoxBody<Bytes, AnswerError>;
 
 /// A body that is already there.
 #[must_use]
@@ -26,19 +27,19 @@ pub fn whole(bytes: Bytes) -> ProxyBody {
 
 /// A body that holds something for as long as it is sent.
 #[derive(Debug)]
-pub struct Holding<B> {
+pub struct Holding<B, H> {
     body: B,
-    _held: InFlight,
+    _held: H,
 }
 
-impl<B> Holding<B> {
+impl<B, H> Holding<B, H> {
     /// Keeps `held` until `body` is sent or given up.
-    pub fn new(body: B, held: InFlight) -> Self {
+    pub fn new(body: B, held: H) -> Self {
         Self { body, _held: held }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Holding<B> {
+impl<B: Body<Data = Bytes> + Unpin, H: Unpin> Body for Holding<B, H> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -73,9 +74,9 @@ impl Untouched {
 
 impl Body for Untouched {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         loop {
             let Poll::Ready(polled) = Pin::new(&mut self.answer).poll_frame(cx) else { return Poll::Pending };
             match polled {
@@ -87,7 +88,12 @@ impl Body for Untouched {
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Err(error)) => {
+                    if let Some(mut call) = self.call.take() {
+                        call.failed(error.fault());
+                    }
+                    return Poll::Ready(Some(Err(error)));
+                }
                 None => {
                     self.call = None;
                     return Poll::Ready(None);
@@ -105,7 +111,8 @@ impl Body for Untouched {
     }
 }
 
-/// How much of a JSON text is read before it is passed on piece by piece.
+/// How much of a JSON text is read before it is passed on piece by piece. One that breaks off before becomes an error that the agent
+/// can read, instead of a broken connection; no client can use the half of one.
 const HELD: usize = 64 * 1024;
 
 /// A JSON text that has come from the server.
@@ -113,26 +120,25 @@ const HELD: usize = 64 * 1024;
 pub enum Beginning {
     /// All of it.
     Whole(Bytes),
-    /// The beginning of a long one.
+    /// The beginning of a long one, or of one for which there is no room.
     Long(Bytes, Answer),
 }
 
 /// Reads a JSON text as far as it is short.
-pub async fn beginning(mut answer: Answer) -> Result<Beginning, hyper::Error> {
-    let mut start = Bytes::new();
+pub async fn beginning(mut answer: Answer, room: &Room) -> Result<Beginning, AnswerError> {
+    let (mut start, mut taken) = (BytesMut::new(), Taken::default());
     while let Some(frame) = answer.frame().await {
         // Trailers are not part of the answer (rule 12).
         let Ok(data) = frame?.into_data() else { continue };
-        // Mostly there is one piece, which is not copied.
-        start = if start.is_empty() { data } else { [start, data].concat().into() };
+        start.extend_from_slice(&data);
         if answer.is_end_stream() {
             break;
         }
-        if start.len() > HELD {
-            return Ok(Beginning::Long(start, answer));
+        if start.len() > HELD || room.take(&mut taken, start.len()).is_err() {
+            return Ok(Beginning::Long(taken.keep(start.freeze()), answer));
         }
     }
-    Ok(Beginning::Whole(start))
+    Ok(Beginning::Whole(taken.keep(start.freeze())))
 }
 
 /// A JSON text that is too long to be held, on its way to the client, without trailers (rule 12). Its outside is read as it passes; what
@@ -171,9 +177,9 @@ impl Followed {
 
 impl Body for Followed {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         if let Some(start) = self.start.take() {
             return Poll::Ready(Some(Ok(Frame::data(start))));
         }
@@ -184,7 +190,7 @@ impl Body for Followed {
                     let Ok(data) = frame.into_data() else { continue };
                     if !self.read(&data) {
                         tracing::warn!("cut off an answer of the server that is not the expected one");
-                        self.gate.is_unusable();
+                        self.gate.note_failure(AnswerFault::Unreadable);
                         return Poll::Ready(None);
                     }
                     // Settled before the caller has the last byte: whoever has the answer finds it counted.
@@ -193,7 +199,10 @@ impl Body for Followed {
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Err(error)) => {
+                    self.gate.note_failure(error.fault());
+                    return Poll::Ready(Some(Err(error)));
+                }
                 None => {
                     self.gate.ended();
                     return Poll::Ready(None);
@@ -227,8 +236,8 @@ impl CallAnswer {
         self.record.refund();
     }
 
-    /// The answer cannot be used.
-    pub fn unusable(&mut self) {
-        self.record.answered_unusably(self.status);
+    /// The answer does not reach the caller, or not as a whole.
+    pub fn failed(&mut self, fault: AnswerFault) {
+        self.record.answer_failed(Some(self.status), fault);
     }
 }

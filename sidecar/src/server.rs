@@ -12,19 +12,24 @@ use hyper::server::conn::http1;
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use crate::config::{Limits, Listen};
 use crate::drain::Drain;
 use crate::error::Error;
+use crate::write_timeout::WriteTimeout;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;
 
 /// Pause after the system could not give a connection, mostly for want of file descriptors: trying at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Silence after which the kernel asks whether a caller is still there: one that vanished without a word would keep its stream open,
+/// and the server's, until something is sent on it.
+const KEEPALIVE: Duration = Duration::from_mins(1);
 
 /// Listens at an address.
 pub fn bind(listen: Listen) -> Result<TcpListener, Error> {
@@ -71,6 +76,7 @@ where
             let (stream, peer) = listener.accept().await?;
             // Small answers must not wait for the acknowledgement of the one before.
             stream.set_nodelay(true)?;
+            SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 4))?;
             io::Result::Ok((permit, stream, peer))
         };
         let accepted = tokio::select! {
@@ -107,7 +113,7 @@ where
         .header_read_timeout(limits.head_timeout)
         .max_buf_size(limits.head_bytes)
         .max_headers(limits.headers)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(WriteTimeout::new(stream, limits.write_timeout)), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

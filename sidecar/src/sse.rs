@@ -49,6 +49,12 @@ impl Frame {
         (!data.is_empty()).then_some(data)
     }
 
+    /// Whether the event has an id, by which a client can ask for what follows it.
+    #[must_use]
+    pub fn has_id(&self) -> bool {
+        self.lines().any(|line| line.starts_with(b"id:"))
+    }
+
     /// The frame with other data, and everything else as it was. Line ends become LF.
     #[must_use]
     pub fn with_data(&self, data: &[u8]) -> Bytes {
@@ -135,6 +141,12 @@ impl Decoder {
             self.end_line(frames);
         }
         Ok(())
+    }
+
+    /// How many bytes are held of the frame that has begun.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.raw.len()
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), FrameTooLarge> {

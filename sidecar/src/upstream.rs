@@ -20,17 +20,20 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Sleep, sleep_until, timeout};
 
+use crate::answer_fault::AnswerFault;
 use crate::config::{Limits, UpstreamUrl};
-use crate::headers;
+use crate::headers::{self, Carrier};
+use crate::metrics::Metrics;
 
 /// How long a connection may be idle and still be used. Common servers close theirs after five seconds; a request that meets
 /// the closing must not be sent again, so ours has to be the shorter time.
 const MAX_IDLE: Duration = Duration::from_secs(2);
 
-/// Buffer for one connection's reads. hyper's own bound is six times this.
-const READ_BUFFER: usize = 64 * 1024;
+/// Bytes of an answer's head, and of one read of its body: what a server can make one connection hold while its caller takes nothing.
+/// hyper's own bound is twenty-five times this.
+const READ_BUFFER: usize = 16 * 1024;
 
 /// Where a caller's requests go.
 #[derive(Clone, Debug)]
@@ -100,6 +103,43 @@ impl SendError {
     pub fn nothing_was_sent(&self) -> bool {
         matches!(self, Self::NotReached(_) | Self::NotSent(_) | Self::Target)
     }
+
+    /// The same for metrics, audit lines and the agent.
+    #[must_use]
+    pub fn fault(&self) -> AnswerFault {
+        match self {
+            Self::NotReached(_) | Self::NotSent(_) | Self::Target => AnswerFault::NotReached,
+            Self::Lost(cause) if cause.is_parse() => AnswerFault::NotHttp,
+            Self::Lost(_) => AnswerFault::NoAnswer,
+            Self::TimedOut => AnswerFault::AnswerTimeout,
+        }
+    }
+}
+
+/// Why an answer that has begun does not end.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    /// The connection ended, or the framing broke.
+    #[error("the answer was cut off: {0}")]
+    CutOff(hyper::Error),
+    /// Nothing came for too long.
+    #[error("the answer stopped coming")]
+    Idle,
+    /// It took too long.
+    #[error("the answer did not end in time")]
+    TooLong,
+}
+
+impl AnswerError {
+    /// The same for metrics, audit lines and the agent.
+    #[must_use]
+    pub fn fault(&self) -> AnswerFault {
+        match self {
+            Self::CutOff(_) => AnswerFault::CutOff,
+            Self::Idle => AnswerFault::IdleTimeout,
+            Self::TooLong => AnswerFault::TotalTimeout,
+        }
+    }
 }
 
 type Sender = SendRequest<Full<Bytes>>;
@@ -109,15 +149,32 @@ type Sender = SendRequest<Full<Bytes>>;
 pub struct Link {
     destination: Destination,
     idle: Mutex<Option<(Sender, Instant)>>,
-    connect_timeout: Duration,
-    answer_timeout: Duration,
+    times: Times,
+    metrics: Metrics,
+}
+
+/// How long a server may take. See [`Limits`].
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    connect: Duration,
+    answer: Duration,
+    idle: Duration,
+    stream_idle: Duration,
+    total: Duration,
 }
 
 impl Link {
     /// A way to this server. Nothing is opened yet.
     #[must_use]
-    pub fn new(destination: Destination, limits: &Limits) -> Self {
-        Self { destination, idle: Mutex::new(None), connect_timeout: limits.connect_timeout, answer_timeout: limits.answer_timeout }
+    pub fn new(destination: Destination, limits: &Limits, metrics: Metrics) -> Self {
+        let times = Times {
+            connect: limits.connect_timeout,
+            answer: limits.answer_timeout,
+            idle: limits.idle_timeout,
+            stream_idle: limits.stream_idle_timeout,
+            total: limits.total_timeout,
+        };
+        Self { destination, idle: Mutex::new(None), times, metrics }
     }
 
     /// Where it leads.
@@ -134,7 +191,7 @@ impl Link {
                 answered => return answered.map_err(|(error, _)| error),
             }
         }
-        let stream = self.destination.connect(self.connect_timeout).await.map_err(SendError::NotReached)?;
+        let stream = self.destination.connect(self.times.connect).await.map_err(SendError::NotReached)?;
         let (sender, connection) =
             Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await.map_err(SendError::NotSent)?;
         // It ends when the sender and the answer are gone, or the server closes. What went wrong, the request is told.
@@ -160,7 +217,10 @@ impl Link {
             }
         }
         *request.uri_mut() = Uri::try_from(path).map_err(|_| SendError::Target)?;
-        self.send(request).await.inspect_err(|error| tracing::warn!(server = %self.destination, %error, "the server gave no answer"))
+        self.send(request).await.inspect_err(|error| {
+            self.metrics.answer_failed(error.fault());
+            tracing::warn!(server = %self.destination, %error, "the server gave no answer");
+        })
     }
 
     async fn exchange(
@@ -168,12 +228,19 @@ impl Link {
         mut sender: Sender,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Answer>, (SendError, Option<Box<Request<Full<Bytes>>>>)> {
-        match timeout(self.answer_timeout, sender.try_send_request(request)).await {
-            Ok(Ok(response)) => Ok(response.map(|body| {
-                let mut answer = Answer { body, give_back: Some((Arc::clone(self), sender)) };
-                answer.give_back_at_end();
-                answer
-            })),
+        let sent = Instant::now();
+        match timeout(self.times.answer, sender.try_send_request(request)).await {
+            Ok(Ok(response)) => {
+                let patience = match headers::carrier(response.headers()) {
+                    Carrier::EventStream => Patience::new(self.times.stream_idle, None),
+                    Carrier::Json | Carrier::Other => Patience::new(self.times.idle, Some(sent + self.times.total)),
+                };
+                Ok(response.map(|body| {
+                    let mut answer = Answer { body, patience, give_back: Some((Arc::clone(self), sender)) };
+                    answer.give_back_at_end();
+                    answer
+                }))
+            }
             Ok(Err(mut error)) => match error.take_message() {
                 Some(unsent) => Err((SendError::NotSent(error.into_error()), Some(Box::new(unsent)))),
                 None => Err((SendError::Lost(error.into_error()), None)),
@@ -189,7 +256,7 @@ impl Link {
             return None;
         }
         // A server that answered before it read the whole request is not ready; do not wait for it longer than for a new one.
-        timeout(self.connect_timeout, sender.ready()).await.ok()?.ok()?;
+        timeout(self.times.connect, sender.ready()).await.ok()?.ok()?;
         Some(sender)
     }
 
@@ -204,6 +271,7 @@ impl Link {
 #[derive(Debug)]
 pub struct Answer {
     body: Incoming,
+    patience: Patience,
     give_back: Option<(Arc<Link>, Sender)>,
 }
 
@@ -215,24 +283,42 @@ impl Answer {
             link.give_back(sender);
         }
     }
+
+    /// Nothing more of it passes, and its connection is closed.
+    fn failed(&mut self, error: AnswerError) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        if let Some((link, _)) = self.give_back.take() {
+            link.metrics.answer_failed(error.fault());
+            tracing::warn!(server = %link.destination, %error, "the server's answer failed");
+        }
+        Poll::Ready(Some(Err(error)))
+    }
 }
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = AnswerError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                if let Err(error) = self.patience.came() {
+                    return self.failed(error);
+                }
+                self.give_back_at_end();
+                Poll::Ready(Some(Ok(frame)))
+            }
             Poll::Ready(None) => {
                 if let Some((link, sender)) = self.give_back.take() {
                     link.give_back(sender);
                 }
+                Poll::Ready(None)
             }
-            Poll::Ready(Some(Ok(_))) => self.give_back_at_end(),
-            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+            Poll::Ready(Some(Err(cause))) => self.failed(AnswerError::CutOff(cause)),
+            Poll::Pending => match self.patience.poll_end(cx) {
+                Poll::Ready(error) => self.failed(error),
+                Poll::Pending => Poll::Pending,
+            },
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -241,5 +327,43 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// How long an answer is waited for. Time counts only while it is: a caller who takes the answer slowly is not the server's fault.
+#[derive(Debug)]
+struct Patience {
+    silence: Duration,
+    end: Option<Instant>,
+    /// Since the last piece; none while nothing is waited for. Most answers come at once and never have one.
+    waiting: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(silence: Duration, end: Option<Instant>) -> Self {
+        Self { silence, end, waiting: None }
+    }
+
+    fn is_over(&self) -> bool {
+        self.end.is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// A piece has come.
+    fn came(&mut self) -> Result<(), AnswerError> {
+        self.waiting = None;
+        if self.is_over() { Err(AnswerError::TooLong) } else { Ok(()) }
+    }
+
+    /// Nothing has come. Ends when that lasts too long.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<AnswerError> {
+        let Self { silence, end, waiting } = self;
+        let waiting = waiting.get_or_insert_with(|| {
+            let silent = Instant::now() + *silence;
+            Box::pin(sleep_until(end.map_or(silent, |end| silent.min(end)).into()))
+        });
+        match waiting.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(if self.is_over() { AnswerError::TooLong } else { AnswerError::Idle }),
+            Poll::Pending => Poll::Pending,
+        }
     }
 }

@@ -129,6 +129,25 @@ async fn at_the_deadline_what_still_runs_is_cut_off_and_written_down() {
 }
 
 #[tokio::test]
+async fn at_the_deadline_a_stream_that_answers_something_says_so_and_ends_between_two_events() {
+    let (sender, server) = streaming().await;
+    let sidecar = with_times(&server, Duration::ZERO, Duration::from_millis(50));
+    let mut client = Client::connect(sidecar.proxy).await;
+    let mut response = client.open(mcp(json!({"jsonrpc": "2.0", "id": 7, "method": "tools/list"}).to_string())).await;
+    let begun = b"data: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\"}\n\ndata: {\"half";
+    sender.send(Bytes::from_static(begun)).await.unwrap();
+    next_bytes(&mut response).await.unwrap();
+
+    sidecar.drain.terminate();
+    let last = next_bytes(&mut response).await.unwrap();
+    let last: Value = serde_json::from_str(std::str::from_utf8(&last).unwrap().trim_end().rsplit_once("data: ").unwrap().1).unwrap();
+    assert_eq!((&last["id"], &last["error"]["code"]), (&json!(7), &json!(-32603)));
+    assert_eq!(next_bytes(&mut response).await, None, "an orderly end");
+    in_time("the end", sidecar.ended).await.unwrap();
+    eventually("the server sees the end", async || server.abandoned() == 1).await;
+}
+
+#[tokio::test]
 async fn new_connections_are_taken_until_the_announcement_is_over() {
     let server = Server::with_tools(&[]).await;
     let sidecar = with_times(&server, Duration::from_secs(1), FOREVER);

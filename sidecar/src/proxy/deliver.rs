@@ -7,32 +7,33 @@ use bytes::Bytes;
 use http::Response;
 use http::response::Parts;
 use http_body_util::BodyExt;
-use tokio::time::timeout;
 
-use super::{Asking, Proxy, failure_of, is_usable, own, respond_with};
+use super::{Asking, Proxy, is_usable, own, respond_with};
+use crate::answer_fault::AnswerFault;
 use crate::events::Events;
 use crate::from_server::WayBack;
 use crate::gate::{Asked, Gate, Judged, Passed, Passing};
 use crate::headers::{self, Carrier, SESSION_ID};
 use crate::relay::{self, Beginning, CallAnswer, Followed, ProxyBody, Untouched};
-use crate::respond::{self, UpstreamFailure};
+use crate::room::{NotHeld, Taken};
 use crate::upstream::{Answer, SendError};
 
 impl Proxy {
     /// Passes on what the server answered to anything but a call.
     pub(super) async fn pass(&self, sent: Result<Response<Answer>, SendError>, asking: Asking<'_>) -> Response<ProxyBody> {
-        let failure = match sent {
+        let fault = match sent {
             Ok(answer) => {
                 self.note_end_of_session(&asking.headers, answer.status(), false);
                 if is_usable(answer.status()) {
                     let (head, answer) = answer.into_parts();
                     return self.deliver(head, answer, asking, None).await;
                 }
-                UpstreamFailure::Unusable
+                self.books.metrics.answer_failed(AnswerFault::Redirect);
+                AnswerFault::Redirect
             }
-            Err(error) => failure_of(&error),
+            Err(error) => error.fault(),
         };
-        own(respond::upstream_failed(asking.asked.expects(), failure, &asking.decision_id))
+        own(asking.asked.instead_of_answer(asking.era, fault, &asking.decision_id))
     }
 
     /// Passes an answer on as far as it may pass.
@@ -44,26 +45,30 @@ impl Proxy {
         if !asking.asked.is_mcp() || (!reads && (carrier == Carrier::Other || (carrier == Carrier::Json && !binds && call.is_none()))) {
             return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, call).boxed_unsync());
         }
-        let closing = asking.asked.is_endless().then(|| self.drain.closing());
+        let closing = if asking.asked.is_endless() { self.drain.closing() } else { self.drain.deadline() };
         let mut gate = self.gate(asking, &head, call);
         if headers::is_encoded(&head.headers) {
-            return own(gate.unusable());
+            return own(gate.refuse(AnswerFault::Encoded));
         }
         if carrier == Carrier::EventStream {
-            let events = Events::new(answer, gate, self.limits.event_bytes, closing);
+            let events = Events::new(answer, gate, self.room.clone(), self.limits.event_bytes, closing);
             return respond_with(&head, headers::Body::Replaced, events.boxed_unsync());
         }
         if reads {
-            let Ok(Ok((body, _room))) = timeout(self.limits.answer_timeout, self.hold(answer)).await else { return own(gate.unusable()) };
-            return deliver_whole(&head, body, gate);
+            return match self.room.hold(answer).await {
+                Ok((body, taken)) => deliver_whole(&head, body, taken, gate),
+                Err(NotHeld::TooLarge) => own(gate.refuse(AnswerFault::TooLarge)),
+                Err(NotHeld::NoRoom) => own(gate.refuse(AnswerFault::NoRoom)),
+                Err(NotHeld::Cut(error)) => own(gate.failed(error.fault())),
+            };
         }
-        match relay::beginning(answer).await {
-            Ok(Beginning::Whole(body)) => deliver_whole(&head, body, gate),
+        match relay::beginning(answer, &self.room).await {
+            Ok(Beginning::Whole(body)) => deliver_whole(&head, body, Taken::default(), gate),
             Ok(Beginning::Long(start, answer)) => match Followed::new(start, answer, gate, binds) {
                 Ok(followed) => respond_with(&head, headers::Body::Untouched, followed.boxed_unsync()),
-                Err(mut gate) => own(gate.unusable()),
+                Err(mut gate) => own(gate.refuse(AnswerFault::Unreadable)),
             },
-            Err(_) => own(gate.unusable()),
+            Err(error) => own(gate.failed(error.fault())),
         }
     }
 
@@ -85,7 +90,7 @@ impl Proxy {
 }
 
 /// Passes on a body that is whole, as far as it may pass.
-fn deliver_whole(head: &Parts, body: Bytes, mut gate: Gate) -> Response<ProxyBody> {
+fn deliver_whole(head: &Parts, body: Bytes, taken: Taken, mut gate: Gate) -> Response<ProxyBody> {
     let binds = head.status.is_success();
     let Judged { passing, words } = gate.judge(&body);
     if !words.is_empty() {
@@ -104,8 +109,8 @@ fn deliver_whole(head: &Parts, body: Bytes, mut gate: Gate) -> Response<ProxyBod
         // Nobody waits for it; or it is an error page, say of an unknown session: its status is what the client needs, and its text
         // may hold anything.
         _ if matches!(gate.asked, Asked::Nothing) || !binds || body.is_empty() => Bytes::new(),
-        _ => return own(gate.unusable()),
+        _ => return own(gate.refuse(AnswerFault::Unreadable)),
     };
     gate.ended();
-    respond_with(head, says, relay::whole(body))
+    respond_with(head, says, relay::whole(taken.keep(body)))
 }

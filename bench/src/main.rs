@@ -1,0 +1,140 @@
+//! `make bench`: the sidecar beside other proxies, in turns on one machine, as tables of ratios. Each round measures every contestant
+//! with every load, so that what else the machine does meets them alike; tables show the median round, and how far rounds were apart.
+//!
+//! Figures that noise hardly touches: processor time for each call, and memory.
+
+mod contestant;
+mod load;
+mod table;
+mod upstream;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use contestant::{Contestant, Kind, Programs, free_address};
+use load::{Form, Run, SIZES, Shape};
+use table::Cell;
+
+/// Streams that are open and silent while memory is measured.
+const IDLE_STREAMS: usize = 1000;
+
+/// Measures the sidecar beside other proxies, and prints tables in Markdown.
+#[derive(Parser)]
+struct Options {
+    /// Every load, and more rounds: an hour instead of minutes
+    #[arg(long)]
+    full: bool,
+    /// Where `bench/install` put the others
+    #[arg(long, default_value = "target/bench", value_name = "DIR")]
+    installed: PathBuf,
+    /// The sidecar's binary
+    #[arg(long, default_value = "target/release/mcp-policy-sidecar", value_name = "FILE")]
+    sidecar: PathBuf,
+    /// Be the server, at this address
+    #[arg(long, hide = true, value_name = "ADDR")]
+    serve: Option<SocketAddr>,
+}
+
+/// The server's process.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    // Looks at its sockets often: calls at a fixed rate wait by yielding, and must not keep answers waiting.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(5).build()?;
+    match options.serve {
+        Some(address) => runtime.block_on(upstream::serve(address)),
+        None => runtime.block_on(measure(&options)),
+    }
+}
+
+async fn measure(options: &Options) -> anyhow::Result<()> {
+    let upstream = free_address()?;
+    let server = Command::new(std::env::current_exe()?).args(["--serve", &upstream.to_string()]).stdin(Stdio::null()).spawn()?;
+    let _server = Server(server);
+    let programs = Programs { installed: options.installed.clone(), sidecar: options.sidecar.clone() };
+
+    let mut contestants = Vec::new();
+    let mut idle = Vec::new();
+    for kind in Kind::ALL {
+        let contestant = Contestant::start(kind, &programs, upstream).await?;
+        idle.push(contestant.resident()?);
+        contestants.push(contestant);
+    }
+    let (rounds, time) = if options.full { (9, Duration::from_secs(3)) } else { (5, Duration::from_millis(500)) };
+    for (number, shape) in shapes(options.full).into_iter().enumerate() {
+        let mut cells: Vec<Cell> = Kind::ALL.iter().map(|_| Cell::default()).collect();
+        for _ in 0..rounds {
+            for (contestant, cell) in contestants.iter().zip(&mut cells) {
+                let before = contestant.cpu()?;
+                let found = load::run(contestant.target, shape, time).await;
+                let found = found.with_context(|| format!("{}, {shape:?}", contestant.kind.name()))?;
+                let cpu = contestant.cpu()?.saturating_sub(before);
+                cell.add(&found, cpu);
+            }
+        }
+        if number == 0 {
+            println!("{}", table::HEAD);
+        }
+        println!("{}", table::of(&shape, &Kind::ALL.map(Kind::name), &cells));
+    }
+    memory(&contestants, &idle, &programs, upstream).await
+}
+
+/// The loads.
+fn shapes(full: bool) -> Vec<Shape> {
+    let closed = |connections, size, form| Shape { connections, size, form, rate: None };
+    let open = |connections, rate| Shape { connections, size: SIZES[0], form: Form::Json, rate: Some(rate) };
+    let mut shapes = Vec::new();
+    if full {
+        for form in [Form::Json, Form::Events] {
+            for size in SIZES {
+                shapes.extend([1, 32, 256].map(|connections| closed(connections, size, form)));
+            }
+        }
+        shapes.extend([open(1, 500.0), open(32, 1000.0), open(256, 1000.0)]);
+    } else {
+        shapes.extend([1, 32, 256].map(|connections| closed(connections, SIZES[0], Form::Json)));
+        shapes.extend([closed(32, SIZES[1], Form::Json), closed(1, SIZES[2], Form::Json), closed(32, SIZES[0], Form::Events)]);
+        shapes.push(open(32, 1000.0));
+    }
+    shapes
+}
+
+/// Start and memory.
+async fn memory(contestants: &[Contestant], idle: &[u64], programs: &Programs, upstream: SocketAddr) -> anyhow::Result<()> {
+    println!(
+        "\n| | start to first answer | resident at rest | after the loads | with {IDLE_STREAMS} idle streams |\n|---|---|---|---|---|"
+    );
+    for (contestant, idle) in contestants.iter().zip(idle) {
+        let Some(ready) = contestant.ready else { continue };
+        // On a new process: memory that a load took is mostly kept.
+        let fresh = Contestant::start(contestant.kind, programs, upstream).await?;
+        let streaming = if contestant.target.has_sessions {
+            "–".to_owned()
+        } else {
+            let _streams = load::streams(fresh.target, IDLE_STREAMS).await.with_context(|| contestant.kind.name())?;
+            table::mebibytes(fresh.resident()?)
+        };
+        println!(
+            "| {} | {:.0} ms | {} | {} | {streaming} |",
+            contestant.kind.name(),
+            ready.as_secs_f64() * 1e3,
+            table::mebibytes(*idle),
+            table::mebibytes(contestant.resident()?),
+        );
+    }
+    Ok(())
+}
