@@ -104,6 +104,8 @@ impl Events {
             Passing::AsItCame => self.ready.push_back(frame.into_raw()),
             Passing::Changed(data) => self.ready.push_back(frame.with_data(&data)),
             Passing::Dropped => {}
+            // Some servers send such events to keep the connection alive, which a comment does as well.
+            Passing::NoMessage => self.ready.push_back(Bytes::from_static(b":\n\n")),
             Passing::Unreadable => self.dropped(AnswerFault::Unreadable),
         }
     }

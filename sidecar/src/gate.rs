@@ -5,22 +5,24 @@
 //! it is held back only where a key of `methods` denies it. So the inside of messages is read only while there is such a key, and
 //! where something in it is changed or remembered.
 
+mod asked;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
-use mcp_policy::Policies;
 
 use crate::answer_fault::AnswerFault;
 use crate::from_server::{WayBack, Word};
 use crate::handshake;
 use crate::headers::{self, Era};
-use crate::message::{Glance, Id, Outline, Request, ServerWord, server_word};
+use crate::message::{Glance, Id, Outline, ServerWord, server_word};
 use crate::relay::CallAnswer;
 use crate::respond;
 use crate::session::Sessions;
 use crate::state::Enforced;
 use crate::{task, tools};
+pub use asked::Asked;
 
 /// Judges what comes back on one request. The policies are read anew for each message: an open stream obeys their changes.
 #[derive(Debug)]
@@ -50,101 +52,6 @@ pub struct Passed {
     subscription: bool,
 }
 
-/// What a server was asked.
-#[derive(Clone, Debug)]
-pub enum Asked {
-    /// To run a tool.
-    Call {
-        /// The id of the request.
-        id: Id,
-        /// The tool.
-        tool: String,
-    },
-    /// For its list of tools.
-    List {
-        /// The id of the request.
-        id: Id,
-    },
-    /// What it can do: `initialize` or `server/discover`.
-    Handshake {
-        /// The id of the request.
-        id: Id,
-    },
-    /// To tell of changes, among them of its list of tools (`subscriptions/listen`).
-    Listen {
-        /// The id of the request, which names the subscription.
-        id: Id,
-    },
-    /// Something else.
-    Request {
-        /// The id of the request.
-        id: Id,
-    },
-    /// Nothing: it was told something.
-    Nothing,
-    /// For a stream of its own. If it resumes an earlier one, the answer to an earlier request can come on it.
-    Stream {
-        /// Whether it resumes one.
-        resumes: bool,
-    },
-    /// For something that is no message: a public document, the end of a session.
-    Document,
-}
-
-impl Asked {
-    /// What this request asks.
-    #[must_use]
-    pub fn by(request: &Request) -> Self {
-        let id = request.id.clone();
-        match request.method.as_str() {
-            "tools/list" => Self::List { id },
-            "initialize" | "server/discover" => Self::Handshake { id },
-            "subscriptions/listen" if request.listens_to_tools => Self::Listen { id },
-            _ => match &request.call {
-                Some(call) => Self::Call { id, tool: call.name.clone() },
-                None => Self::Request { id },
-            },
-        }
-    }
-
-    /// The id of the request that is to be answered.
-    #[must_use]
-    pub fn expects(&self) -> Option<&Id> {
-        match self {
-            Self::Call { id, .. } | Self::List { id } | Self::Handshake { id } | Self::Listen { id } | Self::Request { id } => Some(id),
-            Self::Nothing | Self::Stream { .. } | Self::Document => None,
-        }
-    }
-
-    /// Whether the inside of what comes has to be read: what may be changed in any case, all else while a policy governs what servers
-    /// send. If not, only its outside is.
-    #[must_use]
-    pub fn has_to_be_read(&self, policies: &Policies) -> bool {
-        matches!(self, Self::List { .. } | Self::Handshake { .. }) || (self.is_mcp() && policies.governs_server())
-    }
-
-    /// What the client gets in place of an answer that failed.
-    #[must_use]
-    pub fn instead_of_answer(&self, era: Era, fault: AnswerFault, decision_id: &str) -> Response<Bytes> {
-        match self {
-            Self::Call { id, tool } => respond::upstream_failed_call(id, era, tool, fault.told(), decision_id),
-            _ => respond::upstream_failed(self.expects(), fault.told(), decision_id),
-        }
-    }
-
-    /// Whether clients look for messages in what comes.
-    #[must_use]
-    pub fn is_mcp(&self) -> bool {
-        !matches!(self, Self::Document)
-    }
-
-    /// Whether what comes is a stream without an end of its own.
-    #[must_use]
-    pub fn is_endless(&self) -> bool {
-        matches!(self, Self::Listen { .. } | Self::Stream { .. })
-    }
-}
-
 /// What becomes of one message of the server.
 #[derive(Debug)]
 pub enum Passing {
@@ -154,6 +61,8 @@ pub enum Passing {
     Changed(Bytes),
     /// It is dropped.
     Dropped,
+    /// It is no message, and is dropped.
+    NoMessage,
     /// It cannot be read, so it must not pass.
     Unreadable,
 }
@@ -182,8 +91,6 @@ enum Stray {
     AfterAnswer,
     /// A request, of a revision whose servers send none.
     ServerRequest,
-    /// No message of JSON-RPC.
-    NoMessage,
 }
 
 impl Stray {
@@ -192,7 +99,6 @@ impl Stray {
             Self::WrongId => "wrong_id",
             Self::AfterAnswer => "after_answer",
             Self::ServerRequest => "server_request",
-            Self::NoMessage => "no_message",
         }
     }
 }
@@ -268,7 +174,11 @@ impl Gate {
         let mut glance = Glance::default();
         glance.read(message);
         let Ok(outline) = glance.outline() else {
-            return if glance.is_no_message() { self.stray(Stray::NoMessage) } else { Passing::Unreadable.into() };
+            if glance.is_no_message() {
+                self.way.books.metrics.malformed("server", "no_message");
+                return Passing::NoMessage.into();
+            }
+            return Passing::Unreadable.into();
         };
         if self.passed.answer {
             return self.stray(Stray::AfterAnswer);

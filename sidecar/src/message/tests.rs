@@ -162,7 +162,7 @@ fn the_rest_of_the_corpus_runs_the_tool_that_is_read() {
     for body in [
         call(r#""name":"safe""#),
         call(r#""name":"safe","arguments":null"#),
-        call(r#""name":"safe","arguments":{"Name":"danger","name":"danger"}"#),
+        call(r#""name":"safe","arguments":{"Name":"danger","method":"danger"}"#),
         call(r#""name":"safe","_meta":{"progressToken":1,"vendor.example/x":{}},"extension":1"#),
         r#"{"params":{"name":"safe"},"method":"tools/call","id":"x","jsonrpc":"2.0"}"#.to_owned(),
         r#"{"jsonrpc":"2.0","id":18446744073709551616,"method":"tools\/call","params":{"name":"s\u0061fe"}}"#.to_owned(),

@@ -97,6 +97,12 @@ async fn rule_18_on_the_stream_of_a_request_only_its_own_answer_passes_and_nothi
 }
 
 #[tokio::test]
+async fn rule_18_what_is_no_message_is_dropped_and_still_keeps_the_connection_alive() {
+    let (_server, sidecar) = answering(EVENTS, format!("event: ping\ndata: 2026-11-23\n\n{}", events(&[result(&json!(1))]))).await;
+    assert_eq!(sidecar.call("read").await.text(), format!(":\n\n{}", events(&[result(&json!(1))])));
+}
+
+#[tokio::test]
 async fn rule_18_an_event_that_may_have_been_the_answer_is_told_to_be_lost() {
     for odd in [
         r#"{"jsonrpc":"2.0","id":2,"id":1,"result":{"content":[]}}"#,
