@@ -78,7 +78,9 @@ fn compile(text: &str) -> Result<Regex, String> {
     if characters > MAX_CHARACTERS {
         return Err(format!("a regular expression has at most {MAX_CHARACTERS} characters; this one has {characters}"));
     }
-    let bounds = Config::new().nfa_size_limit(Some(MAX_COMPILED_BYTES)).hybrid_cache_capacity(MAX_CACHE_BYTES);
+    // Whether it matches is all that is asked, and that the lazy automaton answers: the others only take memory.
+    let automata = Config::new().dfa(false).onepass(false);
+    let bounds = automata.nfa_size_limit(Some(MAX_COMPILED_BYTES)).hybrid_cache_capacity(MAX_CACHE_BYTES);
     let built = Regex::builder().configure(bounds).build(text);
     built.map_err(|cause| if cause.size_limit().is_some() { too_big() } else { explain(text) })
 }

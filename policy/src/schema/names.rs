@@ -65,6 +65,9 @@ impl Names {
                 if parts.iter().any(|part| part.has_lookalike(key)) {
                     return Some(String::new());
                 }
+                if !member.is_object() && !member.is_array() {
+                    return None;
+                }
                 let named = parts.iter().filter_map(|part| part.members.get(key)).flatten().copied();
                 let below = self.search(member, &self.with_same_value(others().chain(named)))?;
                 Some(format!("/{}{below}", crate::compile::escape(key)))
