@@ -13,9 +13,6 @@ use crate::prepared::{folder, node};
 /// the order of the alphabet, each once: how often a check is made hangs on how many messages came.
 pub type Results = BTreeMap<String, BTreeMap<String, Vec<String>>>;
 
-/// The requirement sets that are run, one for each era.
-pub const REQUIREMENTS: [&str; 2] = ["2025-11-25", "2026-07-28"];
-
 /// What the suite found of the server at a URL, for a requirement set.
 pub fn of_server(url: &str, requirements: &str) -> Results {
     run(&["server", "--url", url, "--requirements", requirements], &[])
@@ -26,9 +23,9 @@ pub fn of_server_in(url: &str, scenario: &str, version: &str) -> Results {
     run(&["server", "--url", url, "--scenario", scenario, "--spec-version", version], &[])
 }
 
-/// What one scenario found of a client: a command to which the URL of the suite's own server is appended.
-pub fn of_client(command: &str, scenario: &str, version: &str, environment: &[(&str, &str)]) -> Results {
-    run(&["client", "--command", command, "--scenario", scenario, "--spec-version", version], environment)
+/// What a requirement set found of a client: a command to which the URL of the suite's own server is appended.
+pub fn of_client(command: &str, requirements: &str, environment: &[(&str, &str)]) -> Results {
+    run(&["client", "--command", command, "--requirements", requirements], environment)
 }
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Results {
