@@ -1,5 +1,8 @@
 //! What the official conformance suite finds through the sidecar, against what it finds without it.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::LazyLock;
 use std::thread;
@@ -62,10 +65,10 @@ static OF_CLIENTS: LazyLock<[(&str, Results, Results); 2]> = LazyLock::new(|| {
 fn differences(before: &Results, now: &Results) -> Vec<[String; 4]> {
     let mut differences = Vec::new();
     let (nothing, empty) = (Vec::new(), <_>::default());
-    let scenarios: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
+    let scenarios: BTreeSet<_> = before.keys().chain(now.keys()).collect();
     for scenario in scenarios {
         let (before, now) = (before.get(scenario).unwrap_or(&empty), now.get(scenario).unwrap_or(&empty));
-        let checks: std::collections::BTreeSet<_> = before.keys().chain(now.keys()).collect();
+        let checks: BTreeSet<_> = before.keys().chain(now.keys()).collect();
         for check in checks {
             let (before, now) = (before.get(check).unwrap_or(&nothing), now.get(check).unwrap_or(&nothing));
             if before != now {
