@@ -46,8 +46,8 @@ function discovering(fetch) {
   return async (input, init) => {
     const { method, id } = typeof init?.body === "string" ? JSON.parse(init.body) : {};
     if (method !== "server/discover") return fetch(input, init);
-    const capabilities = { tools: {}, resources: {}, prompts: {} };
-    return Response.json({ jsonrpc: "2.0", id, result: { resultType: "complete", ttlMs: 0, cacheScope: "private", supportedVersions: ["2026-07-28"], capabilities } });
+    const offered = { supportedVersions: ["2026-07-28"], capabilities: { tools: {}, resources: {}, prompts: {} } };
+    return Response.json({ jsonrpc: "2.0", id, result: { resultType: "complete", ttlMs: 0, cacheScope: "private", ...offered } });
   };
 }
 
