@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use serde_json::Value;
 
@@ -12,9 +15,6 @@ use crate::prepared::{folder, node};
 /// How the checks of each scenario ended: scenario, check, status. A check that was made more than once has more than one status, in
 /// the order of the alphabet, each once: how often a check is made hangs on how many messages came.
 pub type Results = BTreeMap<String, BTreeMap<String, Vec<String>>>;
-
-/// The requirement sets that are run, one for each era.
-pub const REQUIREMENTS: [&str; 2] = ["2025-11-25", "2026-07-28"];
 
 /// What the suite found of the server at a URL, for a requirement set.
 pub fn of_server(url: &str, requirements: &str) -> Results {
@@ -26,9 +26,32 @@ pub fn of_server_in(url: &str, scenario: &str, version: &str) -> Results {
     run(&["server", "--url", url, "--scenario", scenario, "--spec-version", version], &[])
 }
 
-/// What one scenario found of a client: a command to which the URL of the suite's own server is appended.
-pub fn of_client(command: &str, scenario: &str, version: &str, environment: &[(&str, &str)]) -> Results {
-    run(&["client", "--command", command, "--scenario", scenario, "--spec-version", version], environment)
+/// What a requirement set found of a client: a command to which the URL of the suite's own server is appended.
+///
+/// The suite would begin all scenarios at once; here as many as there are processors, so that none waits for the others until it is late.
+pub fn of_client(command: &str, requirements: &str, environment: &[(&str, &str)]) -> Results {
+    let scenarios = required_of_clients(requirements);
+    let (next, found) = (AtomicUsize::new(0), Mutex::new(Results::new()));
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().unwrap().get() {
+            scope.spawn(|| {
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let arguments = ["client", "--command", command, "--scenario", scenario, "--spec-version", requirements];
+                    let results = run(&arguments, environment);
+                    found.lock().unwrap().extend(results);
+                }
+            });
+        }
+    });
+    found.into_inner().unwrap()
+}
+
+/// The lines `  - scenario` after `client:`.
+fn required_of_clients(requirements: &str) -> Vec<String> {
+    let path = folder().join(format!("node_modules/@modelcontextprotocol/conformance/requirements/{requirements}.yaml"));
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().skip_while(|line| *line != "client:").skip(1);
+    lines.map_while(|line| line.strip_prefix("  - ")).map(str::to_owned).collect()
 }
 
 fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Results {
