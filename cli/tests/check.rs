@@ -10,7 +10,7 @@ use std::process::{Output, Stdio};
 use serde_json::json;
 use support::{command, folder, run, told};
 
-const POLICY: &str = "apiVersion: mcp-policy.dev/v1alpha1\nkind: McpPolicy\nmetadata: {name: p, namespace: n}\nspec:\n  selector: {}\n";
+const POLICY: &str = "apiVersion: mcp-policy.dev/v1alpha1\nkind: McpPolicy\nmetadata: {name: p, namespace: ns}\nspec:\n  selector: {}\n";
 
 fn check(argument: &str, stdin: &str) -> Output {
     let mut child =
@@ -21,7 +21,7 @@ fn check(argument: &str, stdin: &str) -> Output {
 
 #[test]
 fn a_valid_policy_is_said_to_be() {
-    assert_eq!(told(&check("-", POLICY)), (Some(0), "<stdin>: n/p is valid\n".to_owned(), String::new()));
+    assert_eq!(told(&check("-", POLICY)), (Some(0), "<stdin>: ns/p is valid\n".to_owned(), String::new()));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn github_gets_annotations() {
 fn machines_get_one_object() {
     let cluster = POLICY
         .replace("kind: M", "kind: ClusterM")
-        .replace(", namespace: n", "")
+        .replace(", namespace: ns", "")
         .replace("selector: {}", "selector: {}\n  namespaceSelector: {}\n  mode: audit");
     let folder = folder(&[
         ("a.yaml", &cluster),

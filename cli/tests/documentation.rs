@@ -120,3 +120,14 @@ fn test_files_of_the_examples_and_the_documentation_pass() {
     let output = Command::new(env!("CARGO_BIN_EXE_mcp-policy")).args(["test", "--output", "github"]).args(&test_files).output().unwrap();
     assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
 }
+
+/// "Known methods are those of all supported revisions, listed in the docs".
+#[test]
+fn the_known_methods_are_listed() {
+    use mcp_policy::method::{FROM_CLIENT, FROM_SERVER};
+    let reference = std::fs::read_to_string(root().join("docs/policy.md")).unwrap();
+    for (side, methods) in [("client", FROM_CLIENT), ("server", FROM_SERVER)] {
+        let row = format!("| {side} | {} |", methods.iter().map(|method| format!("`{method}`")).collect::<Vec<_>>().join(", "));
+        assert!(reference.lines().any(|line| line == row), "{row}");
+    }
+}

@@ -62,6 +62,70 @@ fn the_corpus_becomes_what_is_expected() {
     }
 }
 
+/// "`deny_if` with empty conditions and an `on_deny` that says "Requires human approval" becomes `action: approve`", which this release
+/// refuses until it can ask a person. "Block form: `action: deny` with `reason`; `rate_limit: {max: 10, window: 60}`, counted per
+/// session." "Proxy YAML: […] `default` (absent means allow there). In that format the conditions of `evaluate` are assertions
+/// (`require`), those of `require_approval` are triggers (`approveIf`)."
+#[test]
+fn each_format_means_here_what_it_means_there() {
+    let cases = [
+        (
+            r#"{"default": "deny", "tools": {"t": {"deny_if": [{"conditions": [], "on_deny": "Requires human approval"}]}}}"#,
+            r#"{"action": "deny", "reason": "Requires human approval"}"#,
+            "deny",
+        ),
+        (
+            r#"{"default": "deny", "tools": {"t": {
+              "require": [{"path": "args.a", "op": "eq", "value": "x"}],
+              "deny_if": [{"conditions": [{"path": "args.b", "op": "exists", "value": true}], "on_deny": "no b"}],
+              "limits": [{"counter": "c", "window": "minute", "max": 10, "scope": "grant"}]}}}"#,
+            r#"{"require": [{"path": "args.a", "op": "eq", "value": "x"}],
+              "denyIf": [{"conditions": [{"path": "args.b", "op": "exists", "value": true}], "reason": "no b"}],
+              "limits": [{"counter": "c", "window": "minute", "max": 10, "scope": "grant"}]}"#,
+            "deny",
+        ),
+        ("default: deny\ntools:\n  t: {action: deny, reason: because}\n", r#"{"action": "deny", "reason": "because"}"#, "deny"),
+        ("default: deny\ntools:\n  t: {rate_limit: {max: 10, window: 60}}\n", r#"{"rateLimit": {"max": 10, "window": 60}}"#, "deny"),
+        (
+            "version: \"1\"\ntools:\n  t:\n    rules:\n      - name: a\n        action: evaluate\n        conditions: [{path: args.a, op: eq, value: x}]\n",
+            r#"{"require": [{"path": "args.a", "op": "eq", "value": "x"}]}"#,
+            "allow",
+        ),
+        (
+            "version: \"1\"\ndefault: deny\ntools:\n  t:\n    rules:\n      - name: a\n        action: require_approval\n        conditions: [{path: args.a, op: eq, value: x}]\n",
+            r#"{"denyIf": [{"conditions": [{"path": "args.a", "op": "eq", "value": "x"}]}]}"#,
+            "deny",
+        ),
+    ];
+    for (there, rule, default) in cases {
+        let (code, manifest, errors) = import(&["-"], there);
+        assert_eq!(code, Some(0), "{there}: {errors}");
+        let imported = &read::file("p.yaml", &manifest).unwrap()[0].document;
+        let rule: serde_json::Value = serde_json::from_str(rule).unwrap();
+        let here = read::document(&serde_json::json!({"default": default, "tools": {"t": rule}})).unwrap();
+        assert_eq!(imported, &here, "{there}\n{manifest}");
+    }
+}
+
+/// "Where meaning differs (fixed windows there, sliding here; `eq` on printed text there, strict here; `default` absent), the importer
+/// says so for each place."
+#[test]
+fn each_place_where_meaning_differs_is_told() {
+    let proxy = "version: \"1\"\ntools:\n  t:\n    rules:\n      - {name: a, rate_limit: 10/minute}\n      - {name: b, conditions: [{path: args.n, op: eq, value: 10}]}\n";
+    let (code, manifest, errors) = import(&["-"], proxy);
+    assert_eq!(code, Some(0), "{errors}");
+    for (comment, line) in [
+        ("# slides here, fixed there", "- {counter: t._rate_minute, window: minute, max: 10, scope: server}"),
+        ("# not written there, which means allow; here it would mean deny", "default: allow"),
+        ("# strict here", "- {path: args.n, op: eq, value: 10}"),
+    ] {
+        let lines: Vec<_> = manifest.lines().map(str::trim).collect();
+        let at = lines.iter().position(|found| *found == line).unwrap_or_else(|| panic!("{line} in\n{manifest}"));
+        let above = lines[..at].iter().rev().take_while(|line| line.starts_with('#'));
+        assert!(above.into_iter().any(|line| line.contains(comment)), "{comment} above {line} in\n{manifest}");
+    }
+}
+
 #[test]
 fn what_is_imported_is_read_accepted_and_printed_as_it_was_read() {
     for file in files(&FORMATS) {

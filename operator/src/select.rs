@@ -200,6 +200,7 @@ mod tests {
         assert_eq!(of(&policies), Vec::<String>::new());
     }
 
+    /// "`selector`: pods to inject and govern".
     #[test]
     fn a_pod_gets_the_policies_of_its_namespace_that_select_it() {
         let policies = policies(&[

@@ -287,6 +287,7 @@ mod tests {
         );
     }
 
+    /// "A policy that does not compile is not accepted, its status says why".
     #[test]
     fn an_invalid_revision_says_why_and_what_stays_in_force() {
         let bad = json!({ "selector": {}, "tols": {} });
@@ -304,6 +305,7 @@ mod tests {
         assert_eq!(later.observed_generation, Some(2));
     }
 
+    /// "In memory by default (one pod, one count, and the policy's status says so where it selects several)".
     #[test]
     fn limits_hold_per_pod_where_several_are_selected() {
         let limited = judged(1, limited(), None);

@@ -85,6 +85,7 @@ mod tests {
         Server { ports: ports.to_vec(), passthrough_ports: passthrough.to_vec(), path: path.map(str::to_owned) }
     }
 
+    /// "`server.ports`: every TCP port: where the server speaks MCP". "`server.path`: `/mcp`".
     #[test]
     fn without_a_word_every_port_is_judged_at_the_usual_path() {
         for exposure in [Exposure::new([]), Exposure::new([&Server::default()])] {
@@ -93,6 +94,7 @@ mod tests {
         }
     }
 
+    /// "`server.passthroughPorts`: forwarded without policy (say, the app's own metrics); any other port is refused".
     #[test]
     fn named_ports_close_all_others() {
         let exposure = Exposure::new([&server(&[8080], &[9090], None)]);

@@ -86,6 +86,7 @@ async fn arguments_that_every_rule_lets_pass_arrive_as_they_were_sent() {
     assert_eq!(server.requests(), 1);
 }
 
+/// "`arguments: null` is as absent, and forwarded as sent."
 #[tokio::test]
 async fn absent_and_null_arguments_are_empty() {
     let server = Server::with_tools(&[]).await;
@@ -100,6 +101,7 @@ async fn absent_and_null_arguments_are_empty() {
     assert_eq!(server.requests(), 3);
 }
 
+/// "`audit` decides and records, and lets the call pass".
 #[tokio::test]
 async fn a_policy_in_audit_mode_lets_pass_and_says_what_it_would_have_done() {
     let server = Server::with_tools(&["pay", "gone"]).await;
@@ -125,6 +127,7 @@ async fn a_policy_in_audit_mode_lets_pass_and_says_what_it_would_have_done() {
     }
 }
 
+/// A known mistake that this must not make: "policy errors in a `deny` rule read as "no match"".
 #[tokio::test]
 async fn a_call_that_cannot_be_decided_is_logged_by_its_rule_and_not_by_its_values() {
     let server = Server::with_tools(&[]).await;
@@ -179,4 +182,59 @@ async fn a_limit_for_sessions_says_when_it_counts_callers() {
     let metrics = sidecar.metrics().await;
     let counted: Vec<_> = metrics.lines().filter(|line| line.starts_with("mcp_policy_limit_without_session_total{")).collect();
     assert_eq!(counted, [r#"mcp_policy_limit_without_session_total{policy="policy.json",counter="read_rate"} 2"#]);
+}
+
+/// "in arguments […] over 100 digits or outside 1e±400 the message is `malformed`."
+#[tokio::test]
+async fn a_number_that_is_too_long_or_too_large_is_malformed() {
+    let server = Server::with_tools(&[]).await;
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow"}));
+    let (longest, longer) = ("9".repeat(100), "9".repeat(101));
+    for number in [longest.as_str(), "9e399", "-9e399", "1e-400", "0.0"] {
+        assert!(sidecar.post_bytes(call_with(&format!(r#"{{"n": {number}}}"#))).await.ran(), "{number}");
+    }
+    let before = server.requests();
+    let refused = [longer.as_str(), "1e400", "-1e400", "9e-401", "10e399"];
+    for number in refused {
+        for arguments in [format!(r#"{{"n": {number}}}"#), format!(r#"{{"deep": [{{"n": [{number}]}}]}}"#)] {
+            let answer = sidecar.post_bytes(call_with(&arguments)).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{number}: {}", answer.text());
+        }
+    }
+    assert_eq!(server.requests(), before);
+    let lines = sidecar.audit.at_least(5 + 2 * refused.len()).await;
+    assert_eq!(lines.iter().filter(|line| line["code"] == "malformed").count(), 2 * refused.len());
+}
+
+/// "A hidden call is answered as an unknown tool, without `_meta`; `hidden` stands in the log and in metrics only." "With `allTools:
+/// {action: hide}` […] the list is empty."
+#[tokio::test]
+async fn what_is_hidden_is_told_to_the_log_and_to_metrics_only() {
+    for policy in [json!({"default": "allow", "hide": ["read"]}), json!({"tools": {"read": {}}, "allTools": {"action": "hide"}})] {
+        let server = Server::with_tools(&["read"]).await;
+        let sidecar = Sidecar::guarding(&server.url(), &policy);
+        let answer = sidecar.call("read").await;
+        let unknown = json!({"jsonrpc": "2.0", "id": answer.json()["id"], "error": {"code": -32602, "message": "Unknown tool: read"}});
+        assert_eq!(answer.json(), unknown);
+        assert_eq!(server.requests(), 0);
+        let line = &sidecar.audit.at_least(1).await[0];
+        assert_eq!((&line["code"], &line["tool"]), (&json!("hidden"), &json!("read")));
+        let metrics = sidecar.metrics().await;
+        assert!(metrics.contains(r#"decision="refused",code="hidden",mode="enforce"} 1"#), "{metrics}");
+        let list = sidecar.post(&json!({"jsonrpc": "2.0", "id": 2, "method": "tools/list"})).await;
+        assert_eq!(list.tools(), [""; 0], "{policy}");
+    }
+}
+
+/// "`server`: all calls to this server." And "counters of two servers colliding" is a known mistake.
+#[tokio::test]
+async fn two_servers_under_one_policy_have_counters_of_their_own() {
+    let policy = json!({"tools": {"read": {"limits": [{"counter": "c", "window": "hour", "max": 1, "scope": "server"}]}}});
+    let (one, other) = (Server::with_tools(&[]).await, Server::with_tools(&[]).await);
+    for server in [&one, &other] {
+        let sidecar = Sidecar::guarding(&server.url(), &policy);
+        assert!(sidecar.call("read").await.ran());
+        assert_eq!(sidecar.call("read").await.denial()["code"], "limit_exceeded");
+        assert_eq!(server.requests(), 1);
+    }
 }

@@ -49,6 +49,8 @@ fn ran_value(got: &Got) -> Value {
 
 // From the client
 
+/// "`method_denied`: by `methods`". "A denied method answers with a JSON-RPC error whose `error.data["mcp-policy.dev/denial"]` is
+/// the same object." "all may be denied".
 #[tokio::test]
 async fn a_denied_method_is_answered_and_does_not_reach_the_server() {
     let server = Server::with_tools(&[]).await;

@@ -37,6 +37,7 @@ fn bad() -> Value {
     json!({ "selector": { "matchLabels": { "app": "b" } }, "tools": { "t": { "limits": [{ "counter": "c", "widow": "minute", "max": 10 }] } } })
 }
 
+/// "a published policy with these fields can be pasted under `spec:` and works".
 #[test]
 fn a_gateways_json_beside_a_selector_is_accepted_unchanged() {
     let mut spec: Value = serde_json::from_str(
@@ -53,6 +54,7 @@ fn a_gateways_json_beside_a_selector_is_accepted_unchanged() {
     assert!(revision.has_limits);
 }
 
+/// "A policy that does not compile is not accepted, its status says why, and the last accepted revision stays in force".
 #[test]
 fn an_invalid_revision_names_the_field_and_leaves_the_last_accepted_in_force() {
     let first = Judged::new(&policy(1, good()), None);
@@ -75,6 +77,7 @@ fn every_wrong_field_of_a_document_is_named_from_spec() {
     assert!(message.contains("spec.tools.t.limits[0].window") && message.contains("spec.tools.u.limits[0].window"), "{message}");
 }
 
+/// "one that never compiled refuses every call to the pods it selects."
 #[test]
 fn a_policy_that_was_never_accepted_governs_by_its_selector_and_has_no_document() {
     let judged = Judged::new(&policy(1, bad()), None);
@@ -147,6 +150,7 @@ fn team(value: &str) -> Value {
     json!({ "matchLabels": { "team": value } })
 }
 
+/// "A `ClusterMcpPolicy` has `namespaceSelector` as well".
 #[test]
 fn a_cluster_policy_governs_the_pods_that_both_its_selectors_select() {
     let mut spec = good();

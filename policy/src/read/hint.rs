@@ -150,7 +150,8 @@ pub(super) fn syntax(text: &str, place: Option<Place>, cause: &serde_saphyr::Err
     if line.is_some_and(|line| line.trim_start_matches(' ').starts_with('\t')) {
         return "a tab cannot indent YAML; write spaces".to_owned();
     }
-    match cause.without_snippet() {
+    let cause = original(cause);
+    match cause {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
             format!("the key `{key}` is given twice; which one counts would be anyone's guess")
         }
@@ -166,9 +167,17 @@ pub(super) fn syntax(text: &str, place: Option<Place>, cause: &serde_saphyr::Err
     }
 }
 
+/// The error itself, which may be wrapped in where an alias stands.
+fn original(cause: &serde_saphyr::Error) -> &serde_saphyr::Error {
+    match cause.without_snippet() {
+        serde_saphyr::Error::AliasError { error, .. } => original(error),
+        cause => cause,
+    }
+}
+
 /// The error's words without the place, which is told before them.
 fn words(cause: &serde_saphyr::Error) -> String {
-    let whole = cause.without_snippet().to_string();
+    let whole = cause.to_string();
     let end = cause.location().and_then(|location| whole.find(&format!(" at line {}", location.line())));
     whole[..end.unwrap_or(whole.len())].to_owned()
 }

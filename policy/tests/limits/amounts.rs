@@ -5,7 +5,7 @@ use serde_json::json;
 use super::*;
 
 /// "`incrementFrom`: a path whose value is added instead of 1 (money, tokens, rows). Negative, missing, not a number: refused." "A
-/// bad amount is `arguments_invalid`". "beyond ±2^53 an error wherever a condition or an amount reads them".
+/// bad amount is `arguments_invalid`". "beyond ±2^53 an error wherever a condition or an amount reads them". "negative amounts lowering a spend counter" is a known mistake.
 #[test]
 fn a_bad_amount_is_refused_and_takes_nothing() {
     let amounts = [

@@ -38,6 +38,7 @@ fn a_window_is_as_long_as_it_says() {
 }
 
 /// "Windows **slide**: no interval of that length ever sees more than `max`, not even across the turn of a minute."
+/// "fixed windows that allow twice the limit across a boundary" is a known mistake.
 #[test]
 fn no_minute_sees_more_than_max() {
     let mut server = Server::new(one(&limits(&json!([{"counter": "c", "window": "minute", "max": 10}]))));

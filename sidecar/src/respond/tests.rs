@@ -36,6 +36,7 @@ fn limit(retry_after_seconds: Option<u64>) -> Refusal {
     }
 }
 
+/// "Machines read `_meta["mcp-policy.dev/denial"]`: `{code, policy, rule, retryAfterSeconds, approval, decisionId}`."
 #[test]
 fn a_refused_call_is_a_result_that_the_model_sees() {
     let response = denied_call(&id("7"), Era::Legacy, "start", &limit(Some(42)), "01JD");
@@ -81,6 +82,8 @@ fn text(response: &Response<Bytes>) -> String {
     body["result"]["content"][0]["text"].as_str().unwrap().to_owned()
 }
 
+/// "The agent sees one short text that says a policy refused it, that nothing was executed, whether a retry can help, and the
+/// policy author's `reason`."
 #[test]
 fn the_text_says_whether_a_retry_can_help() {
     let denied = |refusal: &Refusal| text(&denied_call(&id("7"), Era::Legacy, "x", refusal, "d"));
@@ -103,6 +106,7 @@ fn the_text_says_whether_a_retry_can_help() {
     assert!(denied(&asks).contains(" Reason: Ask radiology! Reference: d."), "{}", denied(&asks));
 }
 
+/// "A hidden call is answered as an unknown tool, without `_meta`".
 #[test]
 fn a_hidden_tool_is_one_that_does_not_exist() {
     let (status, body) = read(&denied_call(&id(r#""a""#), Era::Modern, "ghost \"x\"", &refusal(Code::Hidden), "01JD"));
@@ -119,6 +123,7 @@ fn a_name_that_may_be_anything_is_not_repeated() {
     assert_eq!(read(&response).1["result"]["_meta"][DENIAL_KEY]["code"], "malformed");
 }
 
+/// "A denied method answers with a JSON-RPC error whose `error.data["mcp-policy.dev/denial"]` is the same object."
 #[test]
 fn a_refused_method_is_an_error_with_the_same_denial() {
     let (status, body) =
@@ -216,6 +221,7 @@ fn what_needs_no_answer_is_accepted_with_nothing() {
     assert_eq!((response.status(), response.body().len(), response.headers().len()), (StatusCode::ACCEPTED, 0, 0));
 }
 
+/// "a JSON-RPC error with the call's id under any status, or a 4xx. Everything else counts."
 #[test]
 fn a_changed_list_is_told_in_the_form_of_the_era() {
     let read = |subscription| serde_json::from_slice::<Value>(&list_changed(subscription)).unwrap();

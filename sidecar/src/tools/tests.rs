@@ -19,6 +19,7 @@ fn filtered(message: &str, era: Era) -> (String, usize) {
     }
 }
 
+/// A known mistake that this must not make: "list filtering that fails open or drops fields".
 #[test]
 fn what_the_client_may_not_see_goes_and_nothing_else_changes() {
     for (before, after, removed) in [
