@@ -13,4 +13,7 @@ pub mod conformance;
 pub mod fixture;
 pub mod golden;
 pub mod prepared;
+pub mod recorder;
+pub mod server;
 pub mod sidecar;
+pub mod wire;

@@ -4,11 +4,15 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::NamedTempFile;
+
+/// How long an audit line may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A sidecar that runs until it is dropped.
 #[derive(Debug)]
@@ -16,7 +20,7 @@ pub struct Sidecar {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
-    audit: Arc<Mutex<Vec<Value>>>,
+    audit: Arc<(Mutex<Vec<Value>>, Condvar)>,
     lines: Option<JoinHandle<()>>,
     _policy: NamedTempFile,
 }
@@ -47,11 +51,16 @@ impl Sidecar {
         // A full pipe would block the sidecar.
         thread::spawn(move || logs.for_each(drop));
 
-        let audit = Arc::new(Mutex::new(Vec::new()));
+        let audit = Arc::new((Mutex::new(Vec::new()), Condvar::new()));
         let written = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
         let lines = thread::spawn({
             let audit = Arc::clone(&audit);
-            move || written.for_each(|line| audit.lock().unwrap().push(serde_json::from_str(&line).unwrap()))
+            move || {
+                for line in written {
+                    audit.0.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+                    audit.1.notify_all();
+                }
+            }
         });
         Self { child, address: proxy, admin, audit, lines: Some(lines), _policy: file }
     }
@@ -73,7 +82,17 @@ impl Sidecar {
 
     /// The audit lines that were written so far. A line is written when its call was judged, which may be after its answer arrived.
     pub fn audit(&self) -> Vec<Value> {
-        self.audit.lock().unwrap().clone()
+        self.audit.0.lock().unwrap().clone()
+    }
+
+    /// Waits until an audit line is as wanted: the lines up to that one, which are then forgotten.
+    pub fn audit_until(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
+        let (lines, more) = &*self.audit;
+        let lines = lines.lock().unwrap();
+        let (mut lines, timeout) = more.wait_timeout_while(lines, PATIENCE, |lines| !lines.iter().any(&wanted)).unwrap();
+        assert!(!timeout.timed_out(), "no such line came: {lines:#?}");
+        let end = lines.iter().position(wanted).unwrap();
+        lines.drain(..=end).collect()
     }
 
     /// Ends it in order: all audit lines.

@@ -1,8 +1,8 @@
 //! What the head of a request must be like before anyone believes its body, which protocol era it speaks, and what of the head goes
 //! on. The body decides; headers only confirm it. mcp.md 1.2 and section 3, rules 7 to 14 and 16.
 //!
-//! Caveats: raw framing (bare LF, folded headers) leaves no trace in a header map and is the server's business. What `Mcp-Param-*` headers
-//! repeat is known only from the tool's schema: see [`crate::mirrored`].
+//! Caveats: what of the framing leaves no trace in a header map is judged in `framing.rs`. What `Mcp-Param-*` headers repeat is known only
+//! from the tool's schema: see [`crate::mirrored`].
 
 use std::borrow::Cow;
 

@@ -20,6 +20,7 @@ mod edit;
 pub mod error;
 pub mod events;
 pub mod exposure;
+mod framing;
 pub mod from_server;
 pub mod gate;
 pub mod handshake;
@@ -241,8 +242,16 @@ impl Gateway {
         };
         let link = Arc::new(Link::new(destination, &self.limits, self.books.metrics.clone()));
         let peer = Peer { caller: Caller::anonymous(peer.ip()), link, server, name: Arc::clone(&self.name) };
-        let service = service_fn(|request: Request<Incoming>| self.proxy.handle(&peer, request));
-        server::http(stream, &self.limits, &self.drain, service).await;
+        let (stream, heads) = framing::watch(stream);
+        let (proxy, peer) = (&self.proxy, &peer);
+        let service = service_fn(|request: Request<Incoming>| {
+            let is_faulty = heads.next_is_faulty();
+            async move { if is_faulty { proxy.refuse_framing(peer).await } else { proxy.handle(peer, request).await } }
+        });
+        if server::http(stream, &self.limits, &self.drain, service).await {
+            // Without a line nothing more may be judged, and nothing is: the connection has ended.
+            let _ = proxy.note_unreadable(peer).await;
+        }
     }
 
     /// A port that the policies pass through.

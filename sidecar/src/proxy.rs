@@ -25,7 +25,7 @@ use crate::drain::Drain;
 use crate::exposure::PortUse;
 use crate::gate::Asked;
 use crate::headers::{self, Era, Route};
-use crate::message::{self, Id, Malformed, Message};
+use crate::message::{self, Id, Malformed, Message, Reason};
 use crate::origin::LocalOnly;
 use crate::probe;
 use crate::relay::{self, CallAnswer, Holding, ProxyBody};
@@ -123,6 +123,18 @@ impl Proxy {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response.map(|body| Holding::new(body, in_flight).boxed_unsync()))
+    }
+
+    /// Answers a request whose end others on the way may have seen elsewhere (rule 12).
+    pub async fn refuse_framing(&self, peer: &Peer) -> Result<Response<ProxyBody>, Closed> {
+        let record = self.books.record(&peer.caller, &peer.server).await?;
+        Ok(refuse(record, &Malformed::bad_request(Reason::Framing, "the request does not say in one way only where it ends")))
+    }
+
+    /// Writes down that a request's head could not be read. It was answered with a bare 400 or 431.
+    pub async fn note_unreadable(&self, peer: &Peer) -> Result<(), Ended> {
+        self.books.record(&peer.caller, &peer.server).await?.malformed(Reason::Head.as_str());
+        Ok(())
     }
 
     async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response<ProxyBody>, Closed> {
@@ -393,7 +405,12 @@ fn no_policy() -> Refusal {
 /// Refuses what no rule was asked about.
 fn refuse(mut record: Record, malformed: &Malformed) -> Response<ProxyBody> {
     record.malformed(malformed.reason.as_str());
-    own(respond::malformed(malformed))
+    let mut response = own(respond::malformed(malformed));
+    if malformed.reason == Reason::Framing {
+        // What follows on this connection may be a request only to some.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// Sends the message to the server: the very bytes that were judged.

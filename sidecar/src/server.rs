@@ -13,6 +13,7 @@ use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -99,9 +100,11 @@ where
     }
 }
 
-/// Serves HTTP/1 on a connection until it ends, or until the sidecar closes and the request in flight is answered.
-pub async fn http<S, B>(stream: TcpStream, limits: &Limits, drain: &Drain, service: S)
+/// Serves HTTP/1 on a connection until it ends, or until the sidecar closes and the request in flight is answered. Returns whether it
+/// ended because a request's head could not be read; the caller was told so.
+pub async fn http<T, S, B>(stream: T, limits: &Limits, drain: &Drain, service: S) -> bool
 where
+    T: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<Incoming>, Response = Response<B>>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     B: http_body::Body + 'static,
@@ -122,9 +125,9 @@ where
             connection.await
         }
     };
-    if let Err(cause) = ended {
-        tracing::debug!(%cause, "a connection ended early");
-    }
+    let Err(cause) = ended else { return false };
+    tracing::debug!(%cause, "a connection ended early");
+    cause.is_parse()
 }
 
 /// The address that the caller dialled before the kernel redirected the connection here.

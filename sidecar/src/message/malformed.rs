@@ -93,6 +93,8 @@ pub enum Reason {
     HeaderBytes,
     /// A request whose end could be read in two ways.
     Framing,
+    /// A request head that is not one of HTTP/1, or too large.
+    Head,
     /// Not the path of the MCP endpoint.
     Path,
     /// An HTTP method that the endpoint does not have.
@@ -130,6 +132,7 @@ impl Reason {
         Self::RepeatedHeader,
         Self::HeaderBytes,
         Self::Framing,
+        Self::Head,
         Self::Path,
         Self::HttpMethod,
         Self::ContentType,
@@ -161,6 +164,7 @@ impl Reason {
             Self::RepeatedHeader => "repeated_header",
             Self::HeaderBytes => "header_bytes",
             Self::Framing => "framing",
+            Self::Head => "head",
             Self::Path => "path",
             Self::HttpMethod => "http_method",
             Self::ContentType => "content_type",
