@@ -94,7 +94,7 @@ impl Server {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("executions");
         let executions = BufReader::new(File::options().create(true).append(true).read(true).open(&path).unwrap());
-        let mut child = sdk.command().arg(&path).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = sdk.command().arg(&path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut first_line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut first_line).unwrap();
         let port: u16 = first_line.trim().parse().unwrap_or_else(|_| panic!("{sdk:?} did not start: {first_line}"));

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Nobody takes as long as this to answer; whoever does, waits for more.
+/// How long the sidecar may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How a caller ends a connection.
@@ -16,7 +16,7 @@ pub enum End {
     HalfCloses,
 }
 
-/// What came back on one connection until it was closed.
+/// What came back on one connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Received {
     pub bytes: Vec<u8>,
@@ -26,20 +26,34 @@ pub struct Received {
 
 /// Sends these bytes on a connection of their own and reads what comes back until the other side closes it.
 pub fn exchange(to: SocketAddr, bytes: &[u8], end: End) -> Received {
+    exchange_until(to, bytes, end, usize::MAX, PATIENCE)
+}
+
+/// As [`exchange`], but ends when so many answers are there: some servers keep a connection that they were asked to close.
+pub fn exchange_until(to: SocketAddr, bytes: &[u8], end: End, answers: usize, patience: Duration) -> Received {
     let mut stream = TcpStream::connect(to).unwrap();
     stream.set_nodelay(true).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(patience)).unwrap();
     // Whoever refuses the first bytes may close before it has read the last.
     let _ = stream.write_all(bytes);
     if end == End::HalfCloses {
         let _ = stream.shutdown(Shutdown::Write);
     }
-    let mut received = Vec::new();
-    let hung = match stream.read_to_end(&mut received) {
-        Err(error) => matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
-        Ok(_) => false,
-    };
-    Received { bytes: received, hung }
+    let mut received = Received { bytes: Vec::new(), hung: false };
+    let mut piece = [0; 16 * 1024];
+    loop {
+        match stream.read(&mut piece) {
+            Ok(0) => return received,
+            Ok(length) => received.bytes.extend_from_slice(&piece[..length]),
+            Err(error) => {
+                received.hung = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+                return received;
+            }
+        }
+        if received.complete() >= answers {
+            return received;
+        }
+    }
 }
 
 /// One answer.
@@ -58,21 +72,31 @@ impl Answer {
 }
 
 impl Received {
-    /// The final answers, in order. What cannot be read as an answer ends them.
+    /// The final answers, in order, the last as far as it came. What cannot be read as an answer ends them.
     pub fn answers(&self) -> Vec<Answer> {
+        self.read().into_iter().map(|(answer, _)| answer).collect()
+    }
+
+    fn complete(&self) -> usize {
+        self.read().iter().filter(|(_, is_complete)| *is_complete).count()
+    }
+
+    /// The final answers, and whether each came to its end.
+    fn read(&self) -> Vec<(Answer, bool)> {
         let mut rest = self.bytes.as_slice();
         let mut answers = Vec::new();
         while let Some((answer, after)) = answer(rest) {
-            rest = after;
+            rest = after.unwrap_or_default();
             if answer.status >= 200 {
-                answers.push(answer);
+                answers.push((answer, after.is_some()));
             }
         }
         answers
     }
 }
 
-fn answer(bytes: &[u8]) -> Option<(Answer, &[u8])> {
+/// The first answer, and what is behind it; nothing if more of it has to come.
+fn answer(bytes: &[u8]) -> Option<(Answer, Option<&[u8]>)> {
     let (head, body) = split(bytes, b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(head);
     let mut lines = head.split("\r\n");
@@ -81,31 +105,31 @@ fn answer(bytes: &[u8]) -> Option<(Answer, &[u8])> {
         lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
     let header = |name: &str| headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
     let (body, after) = if status < 200 || status == 204 || status == 304 {
-        (Vec::new(), body)
+        (Vec::new(), Some(body))
     } else if header("transfer-encoding").is_some() {
         unchunk(body)
     } else if let Some(length) = header("content-length") {
-        let length = length.parse::<usize>().ok()?.min(body.len());
-        (body[..length].to_vec(), &body[length..])
+        let length = length.parse::<usize>().ok()?;
+        (body[..length.min(body.len())].to_vec(), body.get(length..))
     } else {
-        (body.to_vec(), &[][..])
+        (body.to_vec(), None)
     };
     Some((Answer { status, headers, body }, after))
 }
 
 /// As much of a chunked body as came, and what is behind it.
-fn unchunk(mut bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+fn unchunk(mut bytes: &[u8]) -> (Vec<u8>, Option<&[u8]>) {
     let mut body = Vec::new();
     while let Some((size, rest)) = split(bytes, b"\r\n") {
         let Some(size) = std::str::from_utf8(size).ok().and_then(|size| usize::from_str_radix(size, 16).ok()) else { break };
-        let size_here = size.min(rest.len());
-        body.extend_from_slice(&rest[..size_here]);
-        bytes = rest[size_here..].strip_prefix(b"\r\n").unwrap_or(&[]);
+        body.extend_from_slice(&rest[..size.min(rest.len())]);
+        let Some(after) = rest.get(size..).and_then(|rest| rest.strip_prefix(b"\r\n")) else { break };
         if size == 0 {
-            return (body, bytes);
+            return (body, Some(after));
         }
+        bytes = after;
     }
-    (body, &[])
+    (body, None)
 }
 
 /// What stands before and behind the first `mark`.

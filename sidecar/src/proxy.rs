@@ -207,7 +207,10 @@ impl Proxy {
         let body = match timeout(self.limits.body_timeout, self.room.hold(body)).await {
             Ok(Ok((body, taken))) => taken.keep(body),
             Ok(Err(NotHeld::TooLarge)) => return Ok(refuse(record, &Malformed::too_large())),
-            Ok(Err(NotHeld::Cut(_))) => return Err(Closed::Cut),
+            Ok(Err(NotHeld::Cut(_))) => {
+                record.malformed("cut");
+                return Err(Closed::Cut);
+            }
             Ok(Err(NotHeld::NoRoom)) => {
                 record.malformed("no_room");
                 return Ok(come_back("Too many large requests at this moment.\n"));

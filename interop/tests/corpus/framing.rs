@@ -1,6 +1,6 @@
 //! Requests whose end, or whose lines, two readers could see in different places: rule 12.
 
-use crate::request::{Request, Variant, danger, post, raw, safe, unfinished, variant};
+use crate::request::{Request, Variant, danger, post, raw, safe, two, unfinished, variant};
 
 pub fn all() -> Vec<Variant> {
     [lengths(), codings(), chunks(), lines(), versions(), smuggled()].into_iter().flatten().collect()
@@ -156,48 +156,48 @@ fn smuggled() -> Vec<Variant> {
         lines.iter().fold(request, |request, line| request.with(line)).body(body)
     };
     vec![
-        raw(12, "two requests, safe then danger", then(&open(post(safe())), &hidden)),
-        raw(12, "two requests, malformed then danger", then(&open(post("{")), &hidden)),
-        raw(12, "two requests, another path then danger", then(&open(post(safe()).to("/x")), &hidden)),
-        raw(12, "two requests, GET of discovery then danger", {
+        two(12, "two requests, safe then danger", then(&open(post(safe())), &hidden)),
+        two(12, "two requests, malformed then danger", then(&open(post("{")), &hidden)),
+        two(12, "two requests, another path then danger", then(&open(post(safe()).to("/x")), &hidden)),
+        two(12, "two requests, GET of discovery then danger", {
             let get = open(post("")).without("Content-Length").line("GET /.well-known/oauth-protected-resource HTTP/1.1");
             then(&get, &hidden)
         }),
-        raw(12, "a request behind a length of 0", then(&in_front(&["Content-Length: 0"], b""), &hidden)),
-        raw(12, "a request behind `Connection: close`", then(&post(safe()), &hidden)),
-        raw(12, "a request behind a GET with a length", {
+        two(12, "a request behind a length of 0", then(&in_front(&["Content-Length: 0"], b""), &hidden)),
+        two(12, "a request behind `Connection: close`", then(&post(safe()), &hidden)),
+        two(12, "a request behind a GET with a length", {
             let get = in_front(&[&format!("Content-Length: {}", hidden.len())], &hidden).line("GET /mcp HTTP/1.1");
             get.bytes()
         }),
-        raw(12, "a request in the body, by length and coding", {
+        two(12, "a request in the body, by length and coding", {
             in_front(&[&format!("Content-Length: {}", chunked_hidden.len()), "Transfer-Encoding: chunked"], &chunked_hidden).bytes()
         }),
-        raw(12, "a request in the body, by coding and length", {
+        two(12, "a request in the body, by coding and length", {
             in_front(&["Transfer-Encoding: chunked", &format!("Content-Length: {}", chunked_hidden.len())], &chunked_hidden).bytes()
         }),
-        raw(12, "a request in the body, by a coding with a blank", {
+        two(12, "a request in the body, by a coding with a blank", {
             in_front(&[&format!("Content-Length: {}", chunked_hidden.len()), "Transfer-Encoding : chunked"], &chunked_hidden).bytes()
         }),
-        raw(12, "a request in the body, by a coding that nobody knows", {
+        two(12, "a request in the body, by a coding that nobody knows", {
             in_front(&[&format!("Content-Length: {}", chunked_hidden.len()), "Transfer-Encoding: xchunked"], &chunked_hidden).bytes()
         }),
-        raw(12, "a request in the body, by a folded coding", {
+        two(12, "a request in the body, by a folded coding", {
             in_front(&[&format!("Content-Length: {}", chunked_hidden.len()), "X-A: 1\r\n Transfer-Encoding: chunked"], &chunked_hidden)
                 .bytes()
         }),
-        raw(
+        two(
             12,
             "a request behind a coded one",
             then(&open(post(safe())).without("Content-Length").with("Transfer-Encoding: chunked").body(&safe_chunk), &hidden),
         ),
-        raw(12, "a request behind trailers", {
+        two(12, "a request behind trailers", {
             let body = safe_chunk.replace("\r\n0\r\n\r\n", "\r\n0\r\nX-A: 1\r\n\r\n");
             then(&open(post(safe())).without("Content-Length").with("Transfer-Encoding: chunked").body(body), &hidden)
         }),
-        raw(12, "a request behind two equal lengths", then(&open(post(safe())).with(format!("Content-Length: {}", safe().len())), &hidden)),
-        raw(12, "a request behind two lengths, the second 0", then(&open(post(safe())).with("Content-Length: 0"), &hidden)),
-        raw(12, "a request behind an upgrade", { then(&open(post(safe())).with("Connection: Upgrade").with("Upgrade: h2c"), &hidden) }),
-        raw(12, "a request behind HTTP/1.0 kept alive", {
+        two(12, "a request behind two equal lengths", then(&open(post(safe())).with(format!("Content-Length: {}", safe().len())), &hidden)),
+        two(12, "a request behind two lengths, the second 0", then(&open(post(safe())).with("Content-Length: 0"), &hidden)),
+        two(12, "a request behind an upgrade", then(&open(post(safe())).with("Connection: Upgrade").with("Upgrade: h2c"), &hidden)),
+        two(12, "a request behind HTTP/1.0 kept alive", {
             then(&open(post(safe())).with("Connection: keep-alive").line("POST /mcp HTTP/1.0"), &hidden)
         }),
     ]

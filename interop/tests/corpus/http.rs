@@ -52,7 +52,7 @@ fn http_methods() -> Vec<Variant> {
         v("`Post`", "Post"),
         v("GET with a body", "GET"),
         v("DELETE with a body", "DELETE"),
-        v("a method that nobody knows", "MCP"),
+        v("an HTTP method that nobody knows", "MCP"),
         variant(9, "HEAD", post("").line("HEAD /mcp HTTP/1.1")),
         variant(9, "CONNECT", post("").line("CONNECT 127.0.0.1:8080 HTTP/1.1")),
         variant(

@@ -55,7 +55,7 @@ fn what_is_logged_as_allowed_is_what_ran() {
 fn agrees(seen: &Seen) -> Result<(), &'static str> {
     let mut logged = seen.allowed();
     for tool in seen.outcome.tools() {
-        let at = logged.iter().position(|logged| logged == tool).ok_or("something ran that is not logged as allowed")?;
+        let at = logged.iter().position(|logged| *logged == tool).ok_or("something ran that is not logged as allowed")?;
         logged.swap_remove(at);
     }
     if seen.outcome.hung {

@@ -9,6 +9,8 @@ pub struct Variant {
     pub rule: u8,
     pub bytes: Vec<u8>,
     pub end: End,
+    /// How many answers it can have.
+    pub answers: usize,
 }
 
 /// A request. `Connection: close` ends what follows it, so that everything is settled when the other side has closed.
@@ -147,5 +149,10 @@ pub fn unfinished(rule: u8, name: &'static str, bytes: Vec<u8>) -> Variant {
 }
 
 pub fn raw(rule: u8, name: &'static str, bytes: Vec<u8>) -> Variant {
-    Variant { name, rule, bytes, end: End::Waits }
+    Variant { name, rule, bytes, end: End::Waits, answers: 1 }
+}
+
+/// Bytes that some read as two requests.
+pub fn two(rule: u8, name: &'static str, bytes: Vec<u8>) -> Variant {
+    Variant { answers: 2, ..raw(rule, name, bytes) }
 }

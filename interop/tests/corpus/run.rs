@@ -3,14 +3,18 @@
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::thread;
+use std::time::Duration;
 
 use mcp_policy_interop::server::{Execution, Sdk, Server};
 use mcp_policy_interop::sidecar::Sidecar;
-use mcp_policy_interop::wire::{Answer, End, Received, exchange};
-use serde_json::Value;
+use mcp_policy_interop::wire::{Answer, End, Received, exchange, exchange_until};
+use serde_json::{Value, json};
 
-use crate::request::post;
+use crate::request::{params, post};
 use crate::{legitimate, variants};
+
+/// How long a server may take to answer. Some requests open a stream that does not end, or make a server wait for more.
+const PATIENCE: Duration = Duration::from_secs(4);
 
 /// Everything but `danger`.
 pub const DENYING: &str =
@@ -99,17 +103,27 @@ fn find(sdk: Sdk) -> Found {
     let mut server = Server::start(sdk);
     let denying = Guard::new(DENYING, &server);
     let allowing = Guard::new(ALLOWING, &server);
-    let mut row = |bytes: &[u8], end| {
-        let received = exchange(server.address(), bytes, end);
-        let direct = Outcome::new(&received, server.executed());
+    let mut row = |bytes: &[u8], end, answers| {
+        let received = exchange_until(server.address(), bytes, end, answers, PATIENCE);
+        let direct = Outcome::new(&received, settled(&mut server));
         let denying = denying.exchange(bytes, end, &mut server);
         Row { direct, denying, allowing: allowing.exchange(bytes, end, &mut server) }
     };
     Found {
         sdk,
-        variants: variants().iter().map(|variant| row(&variant.bytes, variant.end)).collect(),
-        legitimate: legitimate::all().iter().map(|message| row(&message.request.bytes(), End::Waits)).collect(),
+        variants: variants().iter().map(|variant| row(&variant.bytes, variant.end, variant.answers)).collect(),
+        legitimate: legitimate::all().iter().map(|message| row(&message.request.bytes(), End::Waits, 1)).collect(),
     }
+}
+
+/// What a server ran, also for a request that it had answered before it was done with it: Node answers a head that it cannot read while
+/// the request before it still runs.
+fn settled(server: &mut Server) -> Vec<Execution> {
+    let last = params(r#""name":"echo","arguments":{"fence":true}"#);
+    exchange_until(server.address(), &last.bytes(), End::Waits, 1, PATIENCE);
+    let mut ran = server.executed();
+    assert_eq!(ran.pop().map(|execution| execution.arguments), Some(json!({"fence": true})), "{ran:?}");
+    ran
 }
 
 /// A sidecar, and how its audit lines are told apart.

@@ -18,8 +18,8 @@ For every request, server and policy the test checks that **what the audit log s
 denies `danger`, `danger` never ran; under a policy that allows everything, what ran is what was logged, by name and by count.
 
 **Sidecar** says what it did with the request under the policy that allows everything: the status of its own answer with the reason that its audit line
-gives, or *passes*. A status without a reason is that of the HTTP library, which read no request. The columns of the servers say what ran **without** the sidecar, in bold
-if it is `danger`, or the status if nothing ran; and behind an arrow what ran through the sidecar, where it passes and that is not the same.
+gives, or *passes*; *closes* is the end of the connection without an answer. The columns of the servers say what ran **without** the sidecar, in bold if it is
+`danger`, or the status if nothing ran; and behind an arrow what ran through the sidecar, where it passes and that is not the same.
 ";
 
 const LEGITIMATE: &str = "\
@@ -114,7 +114,7 @@ fn verdict(seen: &Seen) -> String {
     }
     let passes = said.iter().any(|said| said == "passes");
     match said.as_slice() {
-        [] if seen.outcome.ran.is_empty() && seen.outcome.statuses.iter().all(|status| *status < 300) => "passes".to_owned(),
+        [] if seen.outcome.all_succeeded() => "passes".to_owned(),
         [] => statuses(&seen.outcome),
         _ if passes => said.join(", "),
         _ => format!("{} {}", statuses(&seen.outcome), said.join(", ")),
