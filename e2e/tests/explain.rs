@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use mcp_policy_e2e::{agent::Sdk, cli::mcp_policy, cluster::try_kubectl, sandbox::Sandbox};
+use mcp_policy_e2e::{cli::mcp_policy, client::Client, cluster::try_kubectl, sandbox::Sandbox};
 use serde_json::{Value, json};
 
 const SELECTOR: &str = "selector: {matchLabels: {app: healthimaging-mcp}}";
@@ -21,7 +21,7 @@ fn of_a_running_pod_it_says_what_the_pod_does() {
     sandbox.policy("imaging", &format!("{SELECTOR}, {rules}"));
     let pod = sandbox.imaging();
     sandbox.until_programmed("imaging");
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     let policy = json!(format!("{}/imaging", sandbox.namespace()));
     for (tool, arguments, code, rule) in [
         ("list_datastores", json!({}), "allowed", "/tools/list_datastores"),
@@ -67,7 +67,7 @@ fn it_tells_which_revision_the_pod_enforces() {
         code == "tool_denied" && told.contains(&format!("{id}: generation 2 is in force, for generation 3 is not accepted")),
         "{code} {told}"
     );
-    let (mut agent, _way) = pod.agent(Sdk::Python2);
+    let (mut agent, _way) = pod.agent(Client::Python2);
     assert_eq!(agent.call("list_datastores", &json!({})).code(), "tool_denied");
     assert_eq!(pod.executions(), [].into());
 }

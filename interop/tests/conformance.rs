@@ -116,9 +116,12 @@ fn with_a_policy_that_denies_all_no_tool_runs_and_every_refusal_is_a_valid_messa
 fn host_and_mirrored_headers_are_checked_also_where_the_server_does_not() {
     let trusting = Fixture::trusting();
     let sidecar = Sidecar::start(ALLOW_ALL, trusting.url());
-    for (scenario, version) in
-        [("dns-rebinding-protection", "2025-11-25"), ("dns-rebinding-protection", "2026-07-28"), ("http-header-validation", "2026-07-28")]
-    {
+    for (scenario, version) in [
+        ("dns-rebinding-protection", "2025-11-25"),
+        ("dns-rebinding-protection", "2026-07-28"),
+        ("http-header-validation", "2026-07-28"),
+        ("http-custom-header-server-validation", "2026-07-28"),
+    ] {
         assert_ne!(failed(&of_server_in(trusting.url(), scenario, version)), [], "the server itself checks: {scenario}");
         let through = of_server_in(&sidecar.url(), scenario, version);
         assert_eq!(failed(&through), [], "{scenario} {version}: {through:#?}");
