@@ -191,7 +191,7 @@ impl Gate {
         }
         match (&judged.passing, &outline, answers) {
             (Passing::AsItCame, Outline::Request, _) if self.era == Era::Modern => {
-                judged.passing = self.stray(Stray::ServerRequest).passing
+                judged.passing = self.stray(Stray::ServerRequest).passing;
             }
             (Passing::AsItCame, Outline::Notification, _) => self.note_subscription(message),
             (Passing::AsItCame, Outline::Result(_), Some(asked)) => judged.passing = self.judge_result(&enforced, &asked, message),

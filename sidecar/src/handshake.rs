@@ -98,7 +98,9 @@ impl Handshake {
                 }
                 ("protocolVersion", Kind::String) => self.version = Some(scanner.string()?.into_owned()),
                 ("supportedVersions", Kind::Array) => self.versions = Some(Versions::read(scanner)?),
-                _ => drop(scanner.value()?),
+                _ => {
+                    scanner.value()?;
+                }
             }
             Ok(())
         })

@@ -156,11 +156,11 @@ pub struct Followed {
 impl Followed {
     /// Passes the answer on, of which `start` was read. If it `binds` and is already known not to be the expected one, the gate comes
     /// back.
-    pub fn new(start: Bytes, answer: Answer, gate: Gate, binds: bool) -> Result<Self, Gate> {
+    pub fn new(start: Bytes, answer: Answer, gate: Gate, binds: bool) -> Result<Self, Box<Gate>> {
         let mut glance = Glance::default();
         glance.read(&start);
         if binds && gate.expects().is_some_and(|expected| glance.is_astray(expected)) {
-            return Err(gate);
+            return Err(Box::new(gate));
         }
         Ok(Self { start: Some(start), answer, glance, gate, binds })
     }

@@ -69,7 +69,9 @@ enum Member {
     Other,
 }
 
+/// Which members there are.
 #[derive(Clone, Copy, Debug, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is one key of JSON-RPC")]
 struct Seen {
     id: bool,
     method: bool,
@@ -329,7 +331,7 @@ mod tests {
             members in prop::collection::vec((prop::sample::select(vec!["id", "method", "result", "error", "params", "x"]),
                 prop::sample::select(vec!["1", "\"a\"", "{}", "[]", "null"])), 0..4),
         ) {
-            let members: String = members.iter().map(|(key, value)| format!(r#","{key}":{value}"#)).collect();
+            let members = members.iter().fold(String::new(), |text, (key, value)| text + &format!(r#","{key}":{value}"#));
             let message = format!(r#"{{"jsonrpc":"2.0"{members}}}"#);
             let glance = Glance::at(message.as_bytes());
             match parse_server(message.as_bytes()) {

@@ -148,8 +148,8 @@ fn in_session(request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
 #[tokio::test]
 async fn a_session_is_told_that_a_policy_changed_its_list_if_its_server_declared_so() {
     for declares in [true, false] {
-        let (_server, sender) = with_stream(declares).await;
-        let sidecar = Sidecar::guarding(&_server.url(), &json!({"default": "allow"}));
+        let (server, sender) = with_stream(declares).await;
+        let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow"}));
         sidecar.post(&initialize()).await;
         sidecar.send(in_session(mcp(request(1, "tools/list").to_string()))).await;
         let mut client = Client::connect(sidecar.proxy).await;

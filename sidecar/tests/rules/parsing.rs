@@ -1,6 +1,6 @@
 //! Rules 1 to 7: one message, read in one way.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{call, mcp};
 use crate::{Pair, modern, modern_call, with_headers};
@@ -194,5 +194,5 @@ async fn rule_7_header_names_ignore_case_and_values_do_not() {
     let shouted = with_headers(modern_call(1, "read"), &[("mcp-method", "Tools/Call")]);
     pair.refused("value", shouted, 400, -32020, "header_mismatch").await;
     pair.passes("white space", with_headers(modern_call(1, "read"), &[("mcp-method", "tools/call \t")])).await;
-    assert!(pair.sidecar.audit.at_least(2).await.iter().all(|line| line["method"] == Value::from("tools/call")));
+    assert!(pair.sidecar.audit.at_least(2).await.iter().all(|line| line["method"] == "tools/call"));
 }
