@@ -6,10 +6,13 @@ use std::time::Duration;
 use ::http::StatusCode;
 use bytes::Bytes;
 use serde_json::{Value, json};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::{Client, Reply, Server, Sidecar, call, eventually, mcp, next_bytes, ran};
 use crate::{EXPORT, imaging, limited};
 
+/// "so does a call whose answer never came, whoever hung up (else hanging up would be a way round the limit)": "quota given back
+/// to who hangs up" is a known mistake.
 #[tokio::test]
 async fn a_caller_who_leaves_takes_the_call_along_and_keeps_it_counted() {
     let server = Server::start(|got| if got.json()["params"]["name"] == EXPORT { Reply::Never } else { ran(&got.json()) }).await;
@@ -41,6 +44,9 @@ async fn a_caller_who_leaves_an_open_stream_closes_it_at_the_server() {
     eventually("the request is over", async || sidecar.metrics().await.contains("mcp_policy_requests_in_flight 0")).await;
 }
 
+/// "**refunded** only when the tool certainly did not run: the server could not be reached, or answered with a JSON-RPC error or
+/// an HTTP 4xx. A result with `isError: true` ran and counts". "a JSON-RPC error with the call's id under any status, or a 4xx.
+/// Everything else counts."
 #[tokio::test]
 async fn a_call_is_given_back_only_if_the_tool_certainly_did_not_run() {
     for (what, status, answer, given_back) in [
@@ -72,6 +78,8 @@ async fn a_call_is_given_back_only_if_the_tool_certainly_did_not_run() {
     }
 }
 
+/// "Refunds: connect refused": "quota kept after a call that never ran" is a known mistake. "`upstream_unreachable`: allowed, and
+/// the server could not be reached or gave no usable answer".
 #[tokio::test]
 async fn a_server_that_is_down_gives_the_call_back_and_a_denial() {
     let address = Server::with_tools(&[]).await.address;
@@ -92,6 +100,26 @@ async fn a_server_that_is_down_gives_the_call_back_and_a_denial() {
     assert_eq!(codes, ["upstream_unreachable", "upstream_unreachable", "allowed", "limit_exceeded"]);
 }
 
+/// "Refunds: connect refused or timed out".
+#[tokio::test]
+async fn a_server_that_takes_no_connection_in_time_gives_the_call_back() {
+    // A queue of connections that nobody takes: once it is full, the kernel answers no more.
+    let full = TcpSocket::new_v4().unwrap();
+    full.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let full = full.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(connected) = tokio::time::timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        queued.push(connected.unwrap());
+    }
+    let sidecar =
+        Sidecar::configured(&format!("http://{address}"), &limited(1), |config| config.limits.connect_timeout = Duration::from_millis(50));
+    for _ in 0..2 {
+        assert_eq!(sidecar.call(EXPORT).await.denial()["code"], "upstream_unreachable", "not `limit_exceeded`");
+    }
+}
+
+/// "Everything else counts.": a server that was reached and did not answer may have run the tool.
 #[tokio::test]
 async fn a_server_that_is_too_slow_keeps_the_call() {
     let server = Server::start(|_| Reply::Never).await;

@@ -47,6 +47,7 @@ async fn the_metrics_come_in_the_form_that_is_asked_for() {
     assert!(answer.text().ends_with("# EOF\n"));
 }
 
+/// A known mistake that this must not make: "limit refusals logged without the rule".
 #[tokio::test]
 async fn an_audit_line_says_who_what_and_why_and_no_values() {
     let server = Server::with_tools(&[]).await;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::support::{Client, Server, Sidecar, call, mcp};
 use crate::{EXPORT, imaging};
 
+/// "ten calls a minute for each caller to one tool, and nothing else."
 #[tokio::test]
 async fn ten_calls_pass_and_the_eleventh_is_refused_without_reaching_the_server() {
     let server = Server::with_tools(&[EXPORT]).await;
@@ -21,6 +22,8 @@ async fn ten_calls_pass_and_the_eleventh_is_refused_without_reaching_the_server(
     assert_eq!(server.requests(), 10);
 }
 
+/// "`deny`: never, and the agent is told why; `hide`: never, as if the tool did not exist". "A hidden call is answered as an
+/// unknown tool, without `_meta`".
 #[tokio::test]
 async fn hidden_denied_and_unnamed_tools_are_refused_without_reaching_the_server() {
     let server = Server::with_tools(&[]).await;

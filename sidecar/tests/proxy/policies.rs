@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use crate::support::{Reply, Server, Sidecar, call, eventually};
 use crate::{EXPORT, imaging, initialize};
 
+/// "If none is in force, the call is refused (`no_policy`)." "`no_policy` holds for every method but `initialize`,
+/// `server/discover`, `ping` and notifications." "no_policy: none in force".
 #[tokio::test]
 async fn without_a_policy_calls_are_refused_and_the_sidecar_is_not_ready() {
     let server = Server::with_tools(&[]).await;
@@ -82,6 +84,7 @@ async fn a_call_that_takes_its_time_is_judged_by_the_policy_of_its_end() {
     assert_eq!(server.requests(), before);
 }
 
+/// "`server.path`: the MCP endpoint; every other path is refused, but the discovery documents of OAuth".
 #[tokio::test]
 async fn discovery_documents_pass_without_policy_and_other_paths_do_not() {
     let server = Server::start(|_| Reply::json(&json!({"resource": "x"}))).await;

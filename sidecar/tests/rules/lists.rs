@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::support::{Client, Reply, Server, Sidecar, call, eventually, in_time, list, mcp, names, next_bytes};
 use crate::{get, initialize, modern, notification, request, with_headers};
 
+/// "`tools/list` shows what a call could pass: neither hidden nor denied."
 #[tokio::test]
 async fn rule_20_lists_lose_what_is_hidden_or_denied_on_every_page_and_in_both_forms() {
     let server = Server::start(|got| {
@@ -60,6 +61,7 @@ async fn rule_20_what_stays_of_a_list_stays_as_it_was() {
     assert_eq!(sidecar.post(&request(1, "tools/list")).await.text(), after, "also of a legacy server that sends such fields");
 }
 
+/// A known mistake that this must not make: "list filtering that fails open or drops fields".
 #[tokio::test]
 async fn rule_20_a_list_that_cannot_be_read_does_not_pass() {
     let whole = |headers: &[(&'static str, &'static str)], body: &'static str| {

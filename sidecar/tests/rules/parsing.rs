@@ -13,6 +13,7 @@ fn argument(value: &str) -> String {
     called(&format!(r#"{{"name":"read","arguments":{{"a":{value}}}}}"#))
 }
 
+/// What "is forwarded" is what was judged, byte by byte.
 #[tokio::test]
 async fn rule_1_the_bytes_that_were_judged_are_the_bytes_that_arrive() {
     let pair = Pair::allowing_all().await;
@@ -27,6 +28,8 @@ async fn rule_1_the_bytes_that_were_judged_are_the_bytes_that_arrive() {
     }
 }
 
+/// "`malformed`: refused before any rule". Known mistakes that this must not make: "Calls whose params do not parse forwarded
+/// unchecked", "duplicate or case-variant keys judged differently from how the server reads them".
 #[tokio::test]
 async fn rule_2_what_reads_two_ways_is_refused() {
     let pair = Pair::allowing_all().await;
@@ -159,6 +162,7 @@ async fn rule_5_names_match_bytewise() {
     assert_eq!(lines[4]["tool"], "read", "the tool that is logged is the tool that ran");
 }
 
+/// A known mistake that this must not make: "batches skipping policy".
 #[tokio::test]
 async fn rule_6_batches_are_refused_in_every_revision() {
     let pair = Pair::allowing_all().await;

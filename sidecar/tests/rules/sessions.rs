@@ -57,6 +57,8 @@ async fn open(sidecar: &Sidecar, session: &str) {
     assert_eq!(opened.headers["mcp-session-id"], session);
 }
 
+/// "Only a session that was opened through the sidecar is one; any other id is as none." "`session`: […] it keeps a well-meant agent in
+/// bounds and stops nobody else."
 #[tokio::test]
 async fn rule_21_only_a_session_that_was_opened_here_has_a_budget_of_its_own() {
     let server = Server::start(|got| {
