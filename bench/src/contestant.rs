@@ -62,6 +62,18 @@ impl Kind {
     }
 }
 
+impl Programs {
+    /// Whether this one can take part.
+    #[must_use]
+    pub fn have(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Envoy => envoy(&self.installed).is_ok(),
+            Kind::McpProxy => mcp_proxy(&self.installed).exists(),
+            Kind::Direct | Kind::Nginx | Kind::Off | Kind::On | Kind::Rules => true,
+        }
+    }
+}
+
 /// One that runs. It ends with this value.
 #[derive(Debug)]
 pub struct Contestant {
@@ -166,7 +178,7 @@ fn command(kind: Kind, programs: &Programs, dir: &Path, listen: SocketAddr, upst
             Some(command)
         }
         Kind::McpProxy => {
-            command.arg(programs.installed.join("bin/mcp-proxy")).env("TOKIO_WORKER_THREADS", "1").env("RUST_LOG", "off").arg("--config");
+            command.arg(mcp_proxy(&programs.installed)).env("TOKIO_WORKER_THREADS", "1").env("RUST_LOG", "off").arg("--config");
             command.arg(fill("mcp-proxy.toml", include_str!("../contestants/mcp-proxy.toml"))?);
             Some(command)
         }
@@ -174,6 +186,10 @@ fn command(kind: Kind, programs: &Programs, dir: &Path, listen: SocketAddr, upst
         Kind::On => sidecar(command, fill("on.yaml", include_str!("../contestants/on.yaml"))?),
         Kind::Rules => sidecar(command, fill("rules.json", &rules())?),
     })
+}
+
+fn mcp_proxy(installed: &Path) -> PathBuf {
+    installed.join("bin/mcp-proxy")
 }
 
 fn envoy(installed: &Path) -> anyhow::Result<PathBuf> {

@@ -182,7 +182,9 @@ impl Connection {
                     while Instant::now() < due {
                         tokio::task::yield_now().await;
                     }
-                    std::mem::replace(&mut due, due + interval)
+                    let now_due = due;
+                    due += interval;
+                    now_due
                 }
                 None => Instant::now(),
             };
@@ -212,7 +214,8 @@ impl Connection {
         if let Some(length) = length {
             let mut missing = (head + length).saturating_sub(filled);
             while missing > 0 {
-                missing -= self.read(0).await?;
+                let read = self.read(0).await?;
+                missing = missing.saturating_sub(read);
             }
         } else if text.contains("transfer-encoding: chunked") {
             let mut last = self.buffer[head.max(filled.saturating_sub(5))..filled].to_vec();

@@ -69,13 +69,18 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     let mut contestants = Vec::new();
     let mut idle = Vec::new();
     for kind in Kind::ALL {
+        if !programs.have(kind) {
+            println!("{} is not installed and does not take part: see bench/install.\n", kind.name());
+            continue;
+        }
         let contestant = Contestant::start(kind, &programs, upstream).await?;
         idle.push(contestant.resident()?);
         contestants.push(contestant);
     }
+    let names: Vec<_> = contestants.iter().map(|contestant| contestant.kind.name()).collect();
     let (rounds, time) = if options.full { (9, Duration::from_secs(3)) } else { (5, Duration::from_millis(500)) };
     for (number, shape) in shapes(options.full).into_iter().enumerate() {
-        let mut cells: Vec<Cell> = Kind::ALL.iter().map(|_| Cell::default()).collect();
+        let mut cells: Vec<Cell> = contestants.iter().map(|_| Cell::default()).collect();
         for _ in 0..rounds {
             for (contestant, cell) in contestants.iter().zip(&mut cells) {
                 let before = contestant.cpu()?;
@@ -88,7 +93,7 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         if number == 0 {
             println!("{}", table::HEAD);
         }
-        println!("{}", table::of(&shape, &Kind::ALL.map(Kind::name), &cells));
+        println!("{}", table::of(&shape, &names, &cells));
     }
     memory(&contestants, &idle, &programs, upstream).await
 }
