@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
-use crate::load::{Target, once};
+use crate::load::{Target, times};
 
 /// The core of the proxies. Server and load share the other one.
 const PROXY_CORE: &str = "0";
@@ -99,7 +99,7 @@ impl Contestant {
             .map(|mut command| command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn())
             .transpose()
             .with_context(|| format!("cannot start {}", kind.name()))?;
-        while let Err(cause) = once(target).await {
+        while let Err(cause) = times(target, 1).await {
             if began.elapsed() > Duration::from_secs(20) {
                 bail!("{} does not answer: {cause:#}", kind.name());
             }

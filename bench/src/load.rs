@@ -108,10 +108,14 @@ pub async fn run(target: Target, shape: Shape, time: Duration) -> anyhow::Result
     Ok(Run { calls: took.len(), rate, p50: at(0.5), p99: at(0.99) })
 }
 
-/// Calls once.
-pub async fn once(target: Target) -> anyhow::Result<()> {
+/// Calls so many times, one call after the other.
+pub async fn times(target: Target, count: usize) -> anyhow::Result<()> {
     let shape = Shape { connections: 1, size: SIZES[0], form: Form::Json, rate: None };
-    Connection::open(target, shape).await?.call().await.map(drop)
+    let mut connection = Connection::open(target, shape).await?;
+    for _ in 0..count {
+        connection.call().await?;
+    }
+    Ok(())
 }
 
 /// Opens streams and keeps them until the result is dropped.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use contestant::{Contestant, Kind, Programs, free_address};
-use load::{Form, Run, SIZES, Shape};
+use load::{Form, Run, SIZES, Shape, Target};
 use table::Cell;
 
 /// Streams that are open and silent while memory is measured.
@@ -34,9 +34,15 @@ struct Options {
     /// The sidecar's binary
     #[arg(long, default_value = "target/release/mcp-policy-sidecar", value_name = "FILE")]
     sidecar: PathBuf,
-    /// Be the server, at this address
-    #[arg(long, hide = true, value_name = "ADDR")]
+    /// Only be the server, at this address
+    #[arg(long, value_name = "ADDR")]
     serve: Option<SocketAddr>,
+    /// Only call what listens at this address, one call after the other
+    #[arg(long, value_name = "ADDR")]
+    call: Option<SocketAddr>,
+    /// How many times
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    times: usize,
 }
 
 /// The server's process.
@@ -54,9 +60,13 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     // Looks at its sockets often: calls at a fixed rate wait by yielding, and must not keep answers waiting.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(5).build()?;
-    match options.serve {
-        Some(address) => runtime.block_on(upstream::serve(address)),
-        None => runtime.block_on(measure(&options)),
+    match (options.serve, options.call) {
+        (Some(address), _) => runtime.block_on(upstream::serve(address)),
+        (None, Some(address)) => {
+            let target = Target { address, tool: "read_study", has_sessions: false };
+            runtime.block_on(load::times(target, options.times))
+        }
+        (None, None) => runtime.block_on(measure(&options)),
     }
 }
 
