@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
-use crate::load::{Target, once};
+use crate::load::{Target, times};
 
 /// The core of the proxies. Server and load share the other one.
 const PROXY_CORE: &str = "0";
@@ -62,6 +62,18 @@ impl Kind {
     }
 }
 
+impl Programs {
+    /// Whether this one can take part.
+    #[must_use]
+    pub fn have(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Envoy => envoy(&self.installed).is_ok(),
+            Kind::McpProxy => mcp_proxy(&self.installed).exists(),
+            Kind::Direct | Kind::Nginx | Kind::Off | Kind::On | Kind::Rules => true,
+        }
+    }
+}
+
 /// One that runs. It ends with this value.
 #[derive(Debug)]
 pub struct Contestant {
@@ -87,7 +99,7 @@ impl Contestant {
             .map(|mut command| command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn())
             .transpose()
             .with_context(|| format!("cannot start {}", kind.name()))?;
-        while let Err(cause) = once(target).await {
+        while let Err(cause) = times(target, 1).await {
             if began.elapsed() > Duration::from_secs(20) {
                 bail!("{} does not answer: {cause:#}", kind.name());
             }
@@ -166,7 +178,7 @@ fn command(kind: Kind, programs: &Programs, dir: &Path, listen: SocketAddr, upst
             Some(command)
         }
         Kind::McpProxy => {
-            command.arg(programs.installed.join("bin/mcp-proxy")).env("TOKIO_WORKER_THREADS", "1").env("RUST_LOG", "off").arg("--config");
+            command.arg(mcp_proxy(&programs.installed)).env("TOKIO_WORKER_THREADS", "1").env("RUST_LOG", "off").arg("--config");
             command.arg(fill("mcp-proxy.toml", include_str!("../contestants/mcp-proxy.toml"))?);
             Some(command)
         }
@@ -174,6 +186,10 @@ fn command(kind: Kind, programs: &Programs, dir: &Path, listen: SocketAddr, upst
         Kind::On => sidecar(command, fill("on.yaml", include_str!("../contestants/on.yaml"))?),
         Kind::Rules => sidecar(command, fill("rules.json", &rules())?),
     })
+}
+
+fn mcp_proxy(installed: &Path) -> PathBuf {
+    installed.join("bin/mcp-proxy")
 }
 
 fn envoy(installed: &Path) -> anyhow::Result<PathBuf> {

@@ -108,10 +108,14 @@ pub async fn run(target: Target, shape: Shape, time: Duration) -> anyhow::Result
     Ok(Run { calls: took.len(), rate, p50: at(0.5), p99: at(0.99) })
 }
 
-/// Calls once.
-pub async fn once(target: Target) -> anyhow::Result<()> {
+/// Calls so many times, one call after the other.
+pub async fn times(target: Target, count: usize) -> anyhow::Result<()> {
     let shape = Shape { connections: 1, size: SIZES[0], form: Form::Json, rate: None };
-    Connection::open(target, shape).await?.call().await.map(drop)
+    let mut connection = Connection::open(target, shape).await?;
+    for _ in 0..count {
+        connection.call().await?;
+    }
+    Ok(())
 }
 
 /// Opens streams and keeps them until the result is dropped.
@@ -182,7 +186,9 @@ impl Connection {
                     while Instant::now() < due {
                         tokio::task::yield_now().await;
                     }
-                    std::mem::replace(&mut due, due + interval)
+                    let now_due = due;
+                    due += interval;
+                    now_due
                 }
                 None => Instant::now(),
             };
@@ -212,7 +218,8 @@ impl Connection {
         if let Some(length) = length {
             let mut missing = (head + length).saturating_sub(filled);
             while missing > 0 {
-                missing -= self.read(0).await?;
+                let read = self.read(0).await?;
+                missing = missing.saturating_sub(read);
             }
         } else if text.contains("transfer-encoding: chunked") {
             let mut last = self.buffer[head.max(filled.saturating_sub(5))..filled].to_vec();

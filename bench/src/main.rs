@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use contestant::{Contestant, Kind, Programs, free_address};
-use load::{Form, Run, SIZES, Shape};
+use load::{Form, Run, SIZES, Shape, Target};
 use table::Cell;
 
 /// Streams that are open and silent while memory is measured.
@@ -34,9 +34,15 @@ struct Options {
     /// The sidecar's binary
     #[arg(long, default_value = "target/release/mcp-policy-sidecar", value_name = "FILE")]
     sidecar: PathBuf,
-    /// Be the server, at this address
-    #[arg(long, hide = true, value_name = "ADDR")]
+    /// Only be the server, at this address
+    #[arg(long, value_name = "ADDR")]
     serve: Option<SocketAddr>,
+    /// Only call what listens at this address, one call after the other
+    #[arg(long, value_name = "ADDR")]
+    call: Option<SocketAddr>,
+    /// How many times
+    #[arg(long, default_value_t = 1, value_name = "COUNT")]
+    times: usize,
 }
 
 /// The server's process.
@@ -54,9 +60,13 @@ fn main() -> anyhow::Result<()> {
     let options = Options::parse();
     // Looks at its sockets often: calls at a fixed rate wait by yielding, and must not keep answers waiting.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(5).build()?;
-    match options.serve {
-        Some(address) => runtime.block_on(upstream::serve(address)),
-        None => runtime.block_on(measure(&options)),
+    match (options.serve, options.call) {
+        (Some(address), _) => runtime.block_on(upstream::serve(address)),
+        (None, Some(address)) => {
+            let target = Target { address, tool: "read_study", has_sessions: false };
+            runtime.block_on(load::times(target, options.times))
+        }
+        (None, None) => runtime.block_on(measure(&options)),
     }
 }
 
@@ -69,13 +79,18 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     let mut contestants = Vec::new();
     let mut idle = Vec::new();
     for kind in Kind::ALL {
+        if !programs.have(kind) {
+            println!("{} is not installed and does not take part: see bench/install.\n", kind.name());
+            continue;
+        }
         let contestant = Contestant::start(kind, &programs, upstream).await?;
         idle.push(contestant.resident()?);
         contestants.push(contestant);
     }
+    let names: Vec<_> = contestants.iter().map(|contestant| contestant.kind.name()).collect();
     let (rounds, time) = if options.full { (9, Duration::from_secs(3)) } else { (5, Duration::from_millis(500)) };
     for (number, shape) in shapes(options.full).into_iter().enumerate() {
-        let mut cells: Vec<Cell> = Kind::ALL.iter().map(|_| Cell::default()).collect();
+        let mut cells: Vec<Cell> = contestants.iter().map(|_| Cell::default()).collect();
         for _ in 0..rounds {
             for (contestant, cell) in contestants.iter().zip(&mut cells) {
                 let before = contestant.cpu()?;
@@ -88,7 +103,7 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         if number == 0 {
             println!("{}", table::HEAD);
         }
-        println!("{}", table::of(&shape, &Kind::ALL.map(Kind::name), &cells));
+        println!("{}", table::of(&shape, &names, &cells));
     }
     memory(&contestants, &idle, &programs, upstream).await
 }

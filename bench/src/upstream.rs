@@ -6,11 +6,14 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -27,18 +30,21 @@ pub const ANSWER: &str = "x-bench-answer";
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// A stream that never says anything.
-struct Silence;
+/// A stream that begins, and then never says anything.
+#[derive(Default)]
+struct Silence {
+    has_begun: bool,
+}
 
 impl http_body::Body for Silence {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
-        std::task::Poll::Pending
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if std::mem::replace(&mut self.has_begun, true) {
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b": begun\n\n")))))
     }
 }
 
@@ -68,7 +74,10 @@ pub async fn serve(address: SocketAddr) -> anyhow::Result<()> {
 
 async fn answer(answers: Arc<HashMap<String, Bytes>>, request: Request<Incoming>) -> Result<Response<Body>, hyper::Error> {
     if *request.method() == Method::GET {
-        return Ok(with_type("text/event-stream", Silence.boxed_unsync()));
+        let mut response = with_type("text/event-stream", Silence::default().boxed_unsync());
+        // nginx would wait for more.
+        response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+        return Ok(response);
     }
     let wanted = request.headers().get(ANSWER).and_then(|value| value.to_str().ok()).and_then(|wanted| answers.get_key_value(wanted));
     let prepared = wanted.map(|(name, bytes)| (name.starts_with(Form::Events.name()), bytes.clone()));

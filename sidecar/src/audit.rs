@@ -15,6 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 /// Lines that wait to be written. More than there are connections, so that ordinary pauses of the reader go unnoticed.
 const QUEUE: usize = 4096;
 
+/// How long lines are gathered before they are written. What comes meanwhile wakes nobody: to wake the writing thread for each line
+/// would cost a call more than to judge it.
+const GATHER: Duration = Duration::from_millis(5);
+
 /// How long [`Audit::flush`] waits for a reader that does not read.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -144,6 +148,7 @@ impl Slot {
 fn write(mut entries: mpsc::Receiver<Entry>, mut out: impl Write) {
     let mut failing = false;
     while let Some(mut entry) = entries.blocking_recv() {
+        std::thread::sleep(GATHER);
         loop {
             let written = match entry {
                 Entry::Line(line) => out.write_all(&line),
