@@ -17,7 +17,7 @@ pub fn node() -> Command {
     Command::new(NODE.get_or_init(|| prepare(&["node"])))
 }
 
-/// The Python that has the packages of `clients/python/requirements-LIST.txt`.
+/// The Python that has the packages of `requirements-LIST.txt`, in `clients/python` or `servers/python`.
 pub fn python(list: &str) -> String {
     prepare(&["python", list])
 }

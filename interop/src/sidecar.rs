@@ -1,5 +1,6 @@
-//! The sidecar as a program of its own, in front of one server.
+//! The sidecar as a program of its own, for one server.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -28,11 +29,26 @@ pub struct Sidecar {
 impl Sidecar {
     /// Starts it with a policy, as YAML or JSON, in front of a server's URL, and waits until it listens.
     pub fn start(policy: &str, upstream: &str) -> Self {
+        let mut command = Command::new(program());
+        command.args(["run", "--upstream", upstream]);
+        Self::listen(policy, command, &[])
+    }
+
+    /// Starts it with a policy and the command of a server on stdio, which it offers over HTTP, and waits until it listens.
+    pub fn offer(policy: &str, server: &Command) -> Self {
+        let mut command = Command::new(program());
+        command.arg("run").envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let words: Vec<&OsStr> = [OsStr::new("--"), server.get_program()].into_iter().chain(server.get_args()).collect();
+        Self::listen(policy, command, &words)
+    }
+
+    fn listen(policy: &str, mut command: Command, last: &[&OsStr]) -> Self {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(policy.as_bytes()).unwrap();
-        let mut child = Command::new(program())
-            .args(["run", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--upstream", upstream, "--policy"])
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--policy"])
             .arg(file.path())
+            .args(last)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -1,4 +1,4 @@
-//! The audit log: one line of JSON for each decision, on standard output.
+//! The audit log: one line of JSON for each decision.
 //!
 //! Guarantees: a call is not judged before there is room for its line, so no line is lost because lines are written slowly, and
 //! memory stays bounded; writing happens on its own thread, so a slow reader of the log holds up calls and nothing else.
@@ -38,7 +38,7 @@ pub struct Line<'a> {
     pub rule: Option<&'a str>,
     /// Who called.
     pub caller: &'a str,
-    /// The server: `namespace/pod`, or the upstream's authority; with the port that was called.
+    /// The server: `namespace/pod` with the port that was called, the upstream's authority, or the name of the program.
     pub server: &'a str,
     /// The MCP method, if the message could be read so far.
     pub method: Option<&'a str>,

@@ -10,6 +10,8 @@ use std::time::Duration;
 use http::Uri;
 use serde::Deserialize;
 
+use crate::child::ServerCommand;
+
 /// Port of the proxy: captured connections arrive here.
 pub const PROXY_PORT: u16 = 14140;
 /// Port of health and metrics.
@@ -47,7 +49,7 @@ pub struct Config {
     pub upstream: Upstream,
     /// Where policies come from.
     pub source: Source,
-    /// The server as audit lines name it: `namespace/pod`, or the upstream's authority.
+    /// The server as audit lines name it: `namespace/pod`, the upstream's authority, or the name of the program.
     pub server: String,
     /// The pod's own probes, which pass without policy.
     pub probes: Vec<Probe>,
@@ -55,6 +57,19 @@ pub struct Config {
     pub limits: Limits,
     /// How the sidecar ends.
     pub drain: DrainTimes,
+}
+
+/// All that [`crate::run_stdio`] needs to know.
+#[derive(Clone, Debug)]
+pub struct StdioConfig {
+    /// Where policies are: a file, or a folder of files.
+    pub policy: PathBuf,
+    /// The server.
+    pub server: ServerCommand,
+    /// Where health and metrics are served; nowhere if none.
+    pub admin: Option<SocketAddr>,
+    /// Bounds on what client and server can make the sidecar hold.
+    pub limits: Limits,
 }
 
 /// An address to listen on.
@@ -82,6 +97,8 @@ pub enum Upstream {
     Captured,
     /// To one server.
     Url(UpstreamUrl),
+    /// To a server on stdio, which is started for its callers.
+    Command(ServerCommand),
 }
 
 /// The URL of a server that is guarded without capture.
@@ -126,7 +143,7 @@ impl UpstreamUrl {
 pub enum Source {
     /// The operator's watch stream.
     Operator(OperatorSource),
-    /// A file, read again when its content changes.
+    /// A file, or a folder of files, read again when their content changes.
     File(PathBuf),
 }
 
@@ -273,6 +290,14 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Audit lines cannot be written there.
+    #[error("{}: {reason}", path.display())]
+    Audit {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: String,
+    },
     /// The upstream's URL cannot be used.
     #[error("upstream {url}: {reason}")]
     Upstream {
@@ -310,17 +335,29 @@ impl Config {
     /// The configuration of `run`: a policy file and one upstream, without a cluster.
     pub fn standalone(policy: PathBuf, listen: SocketAddr, upstream: &str, admin: Option<SocketAddr>) -> Result<Self, ConfigError> {
         let upstream = UpstreamUrl::parse(upstream)?;
-        Ok(Self {
+        let server = upstream.authority.clone();
+        Ok(Self::guarding(policy, listen, Upstream::Url(upstream), server, admin))
+    }
+
+    /// The configuration of `run` with a server on stdio that is offered over HTTP.
+    #[must_use]
+    pub fn offering(policy: PathBuf, listen: SocketAddr, server: ServerCommand, admin: Option<SocketAddr>) -> Self {
+        let name = server.name();
+        Self::guarding(policy, listen, Upstream::Command(server), name, admin)
+    }
+
+    fn guarding(policy: PathBuf, listen: SocketAddr, upstream: Upstream, server: String, admin: Option<SocketAddr>) -> Self {
+        Self {
             proxy: Listen::At(listen),
             admin: admin.map(Listen::At),
-            server: upstream.authority.clone(),
-            upstream: Upstream::Url(upstream),
+            server,
+            upstream,
             source: Source::File(policy),
             probes: Vec::new(),
             limits: Limits::default(),
             // Without endpoints that have to forget it, a server on a laptop ends as soon as its calls do.
             drain: DrainTimes { announce: Duration::ZERO, ..DrainTimes::default() },
-        })
+        }
     }
 }
 

@@ -60,6 +60,11 @@ impl Drain {
         self.terminating.is_cancelled()
     }
 
+    /// Ends when the process is to end.
+    pub fn terminating(&self) -> WaitForCancellationFutureOwned {
+        self.terminating.clone().cancelled_owned()
+    }
+
     /// Ends when the second step begins.
     pub fn closing(&self) -> WaitForCancellationFutureOwned {
         self.closing.clone().cancelled_owned()

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::capture::CaptureError;
 use crate::config::ConfigError;
 use crate::state::ApplyError;
+use crate::stdio::Broken;
 
 /// Exit code of a wrong configuration (`EX_USAGE`): starting again with the same one cannot help.
 pub const EXIT_CONFIGURATION: u8 = 64;
@@ -30,6 +31,17 @@ pub enum Error {
     /// The policy file is not a policy.
     #[error(transparent)]
     Policy(#[from] ApplyError),
+    /// The server cannot be started.
+    #[error("cannot start {program}: {cause}")]
+    Server {
+        /// The program.
+        program: String,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// A conversation on stdio broke off.
+    #[error(transparent)]
+    Broken(#[from] Broken),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {cause}")]
     Listen {
@@ -62,8 +74,10 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::PolicyFile { .. } | Self::Policy(_) => EXIT_CONFIGURATION,
-            Self::Listen { .. } | Self::Capture(_) | Self::System { .. } | Self::TaskEnded(_) | Self::Drain(_) => EXIT_RUN_TIME,
+            Self::Config(_) | Self::PolicyFile { .. } | Self::Policy(_) | Self::Server { .. } => EXIT_CONFIGURATION,
+            Self::Listen { .. } | Self::Broken(_) | Self::Capture(_) | Self::System { .. } | Self::TaskEnded(_) | Self::Drain(_) => {
+                EXIT_RUN_TIME
+            }
         }
     }
 }

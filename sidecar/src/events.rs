@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use crate::answer_fault::AnswerFault;
-use crate::from_server::Word;
+use crate::from_server::{WayBack, Word};
 use crate::gate::{Gate, Judged, Passing};
 use crate::respond;
 use crate::room::{Room, Taken};
@@ -26,6 +26,7 @@ use crate::upstream::{Answer, AnswerError};
 pub struct Events {
     answer: Answer,
     gate: Gate,
+    way: Arc<WayBack>,
     decoder: Decoder,
     room: Room,
     /// For what is held of an event that has begun.
@@ -51,13 +52,21 @@ struct Changes {
 impl Events {
     /// The events of `answer`, none of them longer than `max_event`. On `closing`, the stream ends between two events.
     #[must_use]
-    pub fn new(answer: Answer, gate: Gate, room: Room, max_event: usize, closing: WaitForCancellationFutureOwned) -> Self {
+    pub fn new(
+        answer: Answer,
+        gate: Gate,
+        way: Arc<WayBack>,
+        room: Room,
+        max_event: usize,
+        closing: WaitForCancellationFutureOwned,
+    ) -> Self {
         gate.streams();
-        let state = &gate.way.books.state;
+        let state = &gate.books.state;
         let changes = gate.asked.is_endless().then(|| Changes { told: state.enforced(), next: Box::pin(next_change(state.changes())) });
         Self {
             answer,
             gate,
+            way,
             decoder: Decoder::new(max_event),
             room,
             taken: Taken::default(),
@@ -90,7 +99,7 @@ impl Events {
             self.ended = true;
         }
         if !words.is_empty() {
-            self.settling = Some(tokio::spawn(Arc::clone(&self.gate.way).settle(words)));
+            self.settling = Some(tokio::spawn(Arc::clone(&self.way).settle(words)));
         }
     }
 
@@ -112,7 +121,7 @@ impl Events {
 
     /// An event that cannot be read is dropped; if it may have been the answer, the caller is told so.
     fn dropped(&mut self, fault: AnswerFault) {
-        self.gate.way.books.metrics.answer_failed(fault);
+        self.gate.books.metrics.answer_failed(fault);
         tracing::warn!(reason = fault.as_str(), "dropped an event of the server");
         self.failed(fault);
     }
@@ -137,11 +146,10 @@ impl Events {
 
     /// The policies have changed.
     fn tell(&mut self, told: &Arc<Enforced>) -> Arc<Enforced> {
-        let books = &self.gate.way.books;
+        let books = &self.gate.books;
         let now = books.state.enforced();
         let Some(subscription) = self.gate.tells_of_lists() else { return Arc::clone(told) };
-        if books.shows_other_tools(told, &now, &self.gate.way.caller) && now.policies.decide_method(respond::LIST_CHANGED).refusal.is_none()
-        {
+        if books.shows_other_tools(told, &now, &self.gate.caller) && now.policies.decide_method(respond::LIST_CHANGED).refusal.is_none() {
             self.ready.push_back(sse::event(&respond::list_changed(subscription)));
         }
         now

@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Method};
 use mcp_policy::{Audited, Caller, Code, MethodOutcome, Refusal};
 use tokio::time::timeout;
 
 use crate::books::Books;
-use crate::headers::{self, Era};
+use crate::era::Era;
+use crate::headers;
 use crate::message::Id;
 use crate::respond;
 use crate::state::Enforced;
@@ -52,9 +54,24 @@ impl Word {
     pub fn is_refused(&self) -> bool {
         self.refusal.is_some()
     }
+
+    /// Writes it down. Returns the answer to a request that is held back.
+    pub async fn settle(self, books: &Arc<Books>, caller: &Caller, server: &str) -> Option<Bytes> {
+        let Self { decision_id, method, request, refusal, audited, enforced } = self;
+        // If the audit log has ended, so has the proxy: nothing more comes here.
+        if let Ok(mut record) = books.record_as(decision_id.clone(), caller, server).await {
+            record.from_server(&method);
+            record.audited(audited, &enforced);
+            match &refusal {
+                Some(refusal) => record.refused(refusal, &enforced),
+                None => record.passed_if_audited(),
+            }
+        }
+        refusal.and(request).map(|id| respond::refused_server_request(&id, &method, &decision_id))
+    }
 }
 
-/// A server, whom it talks to, and how it is reached in this client's name.
+/// A server that is reached over HTTP, whom it talks to, and how it is reached in this client's name.
 #[derive(Debug)]
 pub struct WayBack {
     /// The policies, and where is written down what was held back.
@@ -77,25 +94,14 @@ impl WayBack {
     /// Writes down each word, and answers what was held back.
     pub async fn settle(self: Arc<Self>, words: Vec<Word>) {
         for word in words {
-            let Word { decision_id, method, request, refusal, audited, enforced } = word;
-            // If the audit log has ended, so has the proxy: nothing more comes here.
-            if let Ok(mut record) = self.books.record_as(decision_id.clone(), &self.caller, &self.server).await {
-                record.from_server(&method);
-                record.audited(audited, &enforced);
-                match &refusal {
-                    Some(refusal) => record.refused(refusal, &enforced),
-                    None => record.passed_if_audited(),
-                }
-            }
-            if let (Some(_), Some(id), Era::Legacy) = (refusal, request, self.era) {
-                self.answer(&id, &method, &decision_id).await;
+            if let (Some(answer), Era::Legacy) = (word.settle(&self.books, &self.caller, &self.server).await, self.era) {
+                self.answer(answer).await;
             }
         }
     }
 
-    async fn answer(&self, id: &Id, method: &str, decision_id: &str) {
+    async fn answer(&self, body: Bytes) {
         let headers = headers::of_own_message(&self.headers);
-        let body = respond::refused_server_request(id, method, decision_id);
         // A server that cannot be told has its own timeouts. Why it could not be reached is logged there.
         if timeout(PATIENCE, self.link.forward(Method::POST, &self.path, &headers, body)).await.is_err() {
             tracing::warn!(server = self.server, "the server did not take the answer to a request that was refused");

@@ -11,11 +11,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
+use mcp_policy::Caller;
 
 use crate::answer_fault::AnswerFault;
-use crate::from_server::{WayBack, Word};
+use crate::books::Books;
+use crate::era::Era;
+use crate::from_server::Word;
 use crate::handshake;
-use crate::headers::{self, Era};
 use crate::message::{Glance, Id, Outline, ServerWord, server_word};
 use crate::relay::CallAnswer;
 use crate::respond;
@@ -27,8 +29,14 @@ pub use asked::Asked;
 /// Judges what comes back on one request. The policies are read anew for each message: an open stream obeys their changes.
 #[derive(Debug)]
 pub struct Gate {
-    /// The server, and whom it talks to.
-    pub way: Arc<WayBack>,
+    /// The policies.
+    pub books: Arc<Books>,
+    /// Whom the server talks to.
+    pub caller: Caller,
+    /// The server, for logs.
+    pub server: String,
+    /// The session that the request belongs to.
+    pub session: Option<String>,
     /// What is remembered of sessions.
     pub sessions: Arc<Sessions>,
     /// What was sent to the server.
@@ -107,7 +115,7 @@ impl Gate {
     /// Whether the inside of messages has to be read at this moment.
     #[must_use]
     pub fn reads(&self) -> bool {
-        self.asked.has_to_be_read(&self.way.books.state.enforced().policies)
+        self.asked.has_to_be_read(&self.books.state.enforced().policies)
     }
 
     /// The id of the request that is to be answered.
@@ -127,7 +135,7 @@ impl Gate {
     pub fn tells_of_lists(&self) -> Option<Option<&Id>> {
         match &self.asked {
             Asked::Listen { id } if self.passed.subscription => Some(Some(id)),
-            Asked::Stream { .. } if self.session().is_some_and(|session| self.sessions.is_told_of_lists(session)) => Some(None),
+            Asked::Stream { .. } if self.session.as_deref().is_some_and(|session| self.sessions.is_told_of_lists(session)) => Some(None),
             _ => None,
         }
     }
@@ -135,14 +143,14 @@ impl Gate {
     /// The answer begins to stream.
     pub fn streams(&self) {
         if self.era == Era::Legacy {
-            self.sessions.streams(self.session(), &self.asked);
+            self.sessions.streams(self.session.as_deref(), &self.asked);
         }
     }
 
     /// What came has passed to its end.
     pub fn ended(&mut self) {
         if let (true, Some(id)) = (self.passed.answer, self.asked.expects()) {
-            self.sessions.streamed(self.session(), id);
+            self.sessions.streamed(self.session.as_deref(), id);
         }
         self.call = None;
     }
@@ -150,7 +158,7 @@ impl Gate {
     /// Counts an answer that must not pass, and tells what the client gets in its place.
     #[must_use]
     pub fn refuse(&mut self, fault: AnswerFault) -> Response<Bytes> {
-        self.way.books.metrics.answer_failed(fault);
+        self.books.metrics.answer_failed(fault);
         self.failed(fault)
     }
 
@@ -175,7 +183,7 @@ impl Gate {
         glance.read(message);
         let Ok(outline) = glance.outline() else {
             if glance.is_no_message() {
-                self.way.books.metrics.malformed("server", "no_message");
+                self.books.metrics.malformed("server", "no_message");
                 return Passing::NoMessage.into();
             }
             return Passing::Unreadable.into();
@@ -184,7 +192,7 @@ impl Gate {
             return self.stray(Stray::AfterAnswer);
         }
         let Some(answers) = self.what_is_answered(&outline) else { return self.stray(Stray::WrongId) };
-        let enforced = self.way.books.state.enforced();
+        let enforced = self.books.state.enforced();
         let mut judged = Judged::from(Passing::AsItCame);
         if enforced.policies.governs_server() {
             judged = self.ask_policies(&enforced, message, answers.as_ref());
@@ -195,7 +203,7 @@ impl Gate {
             }
             (Passing::AsItCame, Outline::Notification, _) => self.note_subscription(message),
             (Passing::AsItCame, Outline::Result(_), Some(asked)) => judged.passing = self.judge_result(&enforced, &asked, message),
-            (Passing::AsItCame, Outline::Error(_), Some(Asked::Call { tool, .. })) => self.way.books.learn_unknown_tool(&tool, message),
+            (Passing::AsItCame, Outline::Error(_), Some(Asked::Call { tool, .. })) => self.books.learn_unknown_tool(&tool, message),
             _ => {}
         }
         self.note_answer(&outline, &judged.passing);
@@ -224,7 +232,7 @@ impl Gate {
             (Some(expected), Some(id), _) if expected == id => Some(Some(self.asked.clone())),
             // The server could not read the id of the one request that it got.
             (Some(_), None, _) => Some(Some(self.asked.clone())),
-            (None, Some(id), Asked::Stream { resumes: true }) => self.sessions.awaited(self.session(), id).map(Some),
+            (None, Some(id), Asked::Stream { resumes: true }) => self.sessions.awaited(self.session.as_deref(), id).map(Some),
             _ => None,
         }
     }
@@ -234,11 +242,11 @@ impl Gate {
         let (asks, request) = match server_word(message) {
             Ok(ServerWord::Request { id, method }) => (vec![method], Some(id)),
             Ok(ServerWord::Notification { method }) => (vec![method], None),
-            Ok(ServerWord::Response { asks }) => (asks, None),
+            Ok(ServerWord::Response { asks, .. }) => (asks, None),
             Err(_) => return Passing::Unreadable.into(),
         };
         for method in asks {
-            let Some(word) = Word::about(&self.way.books, enforced, method, request.clone()) else { continue };
+            let Some(word) = Word::about(&self.books, enforced, method, request.clone()) else { continue };
             let passing = word.is_refused().then(|| answers.map_or(Passing::Dropped, |asked| self.instead(asked, &word)));
             words.push(word);
             if let Some(passing) = passing {
@@ -261,8 +269,8 @@ impl Gate {
 
     fn judge_result(&self, enforced: &Enforced, asked: &Asked, message: &[u8]) -> Passing {
         let changed = match asked {
-            Asked::List { .. } => tools::filter(message, self.era, |tool| enforced.policies.lists(&self.way.caller, tool)).map(|list| {
-                self.way.books.learn(list.tools);
+            Asked::List { .. } => tools::filter(message, self.era, |tool| enforced.policies.lists(&self.caller, tool)).map(|list| {
+                self.books.learn(list.tools);
                 list.changed
             }),
             Asked::Handshake { id } => {
@@ -273,7 +281,7 @@ impl Gate {
                         Ok(Some(respond::revision_not_spoken(id).into_body().into()))
                     }
                     Ok(found) => {
-                        if let (true, Some(session)) = (found.tells_of_lists, self.session()) {
+                        if let (true, Some(session)) = (found.tells_of_lists, self.session.as_deref()) {
                             self.sessions.tells_of_lists(session);
                         }
                         Ok(found.changed)
@@ -285,7 +293,7 @@ impl Gate {
                 if let Some(task) = task::created_by(message) {
                     self.sessions.task_created(&task, tool);
                 }
-                self.way.books.learn_unknown_tool(tool, message);
+                self.books.learn_unknown_tool(tool, message);
                 Ok(None)
             }
             _ => Ok(None),
@@ -318,12 +326,8 @@ impl Gate {
 
     fn stray(&self, stray: Stray) -> Judged {
         let reason = stray.as_str();
-        tracing::warn!(server = self.way.server, reason, "dropped a message of the server that does not belong there");
-        self.way.books.metrics.malformed("server", reason);
+        tracing::warn!(server = self.server, reason, "dropped a message of the server that does not belong there");
+        self.books.metrics.malformed("server", reason);
         Passing::Dropped.into()
-    }
-
-    fn session(&self) -> Option<&str> {
-        headers::session_id(&self.way.headers)
     }
 }

@@ -10,28 +10,13 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 
-use crate::message::{HEADER_MISMATCH, INVALID_PARAMS, Malformed, Message, MetaVersion, PARSE_ERROR, Reason, UNSUPPORTED_VERSION};
-
-/// The revision without handshake and sessions.
-pub(crate) const MODERN: &str = "2026-07-28";
-/// Every revision that is spoken here, newest first.
-pub(crate) const REVISIONS: &[&str] = &[MODERN, "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"];
-/// Those of them that begin with a handshake.
-pub(crate) const LEGACY_REVISIONS: &[&str] = REVISIONS.split_at(1).1;
+use crate::era::{self, Era, MODERN, REVISIONS};
+use crate::message::{HEADER_MISMATCH, INVALID_PARAMS, Malformed, Message, MetaVersion, PARSE_ERROR, Reason};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const MCP_METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const MCP_NAME: HeaderName = HeaderName::from_static("mcp-name");
 pub(crate) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-id");
-
-/// Which of the two protocols a message speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Era {
-    /// Revisions up to 2025-11-25: handshake, sessions.
-    Legacy,
-    /// 2026-07-28: each request stands for itself.
-    Modern,
-}
 
 /// What a request asks of the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,26 +216,20 @@ pub fn era(headers: &HeaderMap, message: &Message) -> Result<Era, Malformed> {
 }
 
 fn judge_era(headers: &HeaderMap, message: &Message) -> Result<Era, Malformed> {
-    let named = match message {
-        Message::Request(request) => &request.version,
-        Message::Notification(notification) => &notification.version,
-        Message::Response(_) => &MetaVersion::Absent,
-    };
+    let named = message.version();
     // A fault of a mirrored header has the mirrored headers' code where the body is modern, whichever fault it is.
     let code = if *named == MetaVersion::Absent { None } else { Some(HEADER_MISMATCH) };
     let coded = |malformed: Malformed| if let Some(code) = code { malformed.with_code(code) } else { malformed };
     let header = check_value(headers, &PROTOCOL_VERSION).map_err(coded)?;
 
     let era = match (named, header) {
-        (MetaVersion::NotText, _) => {
-            return Err(Malformed::bad_request(Reason::MissingVersion, "the revision in `_meta` is not a string").with_code(INVALID_PARAMS));
-        }
+        (MetaVersion::NotText, _) => return Err(era::not_text()),
         (MetaVersion::Named(named), header) => {
             if header != Some(named.as_bytes()) {
                 return Err(mismatch(Era::Modern, "`MCP-Protocol-Version` is not the revision in `_meta`"));
             }
             if named != MODERN {
-                return Err(unsupported(named));
+                return Err(era::unsupported(named));
             }
             Era::Modern
         }
@@ -270,11 +249,6 @@ fn judge_era(headers: &HeaderMap, message: &Message) -> Result<Era, Malformed> {
     };
     check_mirrors(headers, message, era)?;
     Ok(era)
-}
-
-fn unsupported(requested: &str) -> Malformed {
-    let malformed = Malformed::bad_request(Reason::UnsupportedVersion, "this revision is not spoken here").with_code(UNSUPPORTED_VERSION);
-    Malformed { requested: Some(requested.to_owned()), ..malformed }
 }
 
 fn mismatch(era: Era, message: &'static str) -> Malformed {

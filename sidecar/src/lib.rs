@@ -5,18 +5,21 @@
 //!
 //! Assumptions: the kernel sends every connection of the pod here ([`capture`]), or nobody else can reach the server.
 //!
-//! Pure, without clock or network: [`message`], [`headers`], [`mirrored`], [`sse`], [`tools`], [`handshake`], [`task`],
-//! [`unknown_tool`], [`respond`], [`exposure`], [`probe`], [`origin`].
+//! Pure, without clock or network: [`message`], [`headers`], [`era`], [`mirrored`], [`sse`], [`tools`], [`handshake`], [`task`],
+//! [`unknown_tool`], [`respond`], [`pending`], [`exposure`], [`probe`], [`origin`].
 
 pub mod admin;
 pub mod answer_fault;
 pub mod audit;
 pub mod books;
+pub mod bridge;
 pub mod capture;
+pub mod child;
 pub mod config;
 pub mod decision_id;
 pub mod drain;
 mod edit;
+pub mod era;
 pub mod error;
 pub mod events;
 pub mod exposure;
@@ -25,10 +28,12 @@ pub mod from_server;
 pub mod gate;
 pub mod handshake;
 pub mod headers;
+pub mod lines;
 pub mod message;
 pub mod metrics;
 pub mod mirrored;
 pub mod origin;
+pub mod pending;
 pub mod probe;
 pub mod proxy;
 pub mod recent;
@@ -40,11 +45,13 @@ pub mod session;
 pub mod source;
 pub mod sse;
 pub mod state;
+pub mod stdio;
 pub mod task;
 pub mod telemetry;
 pub mod tools;
 pub mod unknown_tool;
 pub mod upstream;
+pub mod verdict;
 pub mod write_timeout;
 
 use std::io::Write;
@@ -55,13 +62,15 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use mcp_policy::Caller;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::audit::Audit;
 use crate::books::Books;
-use crate::config::{Config, DrainTimes, Limits, Listen, PROXY_PORT, Source, Upstream};
+use crate::bridge::Bridge;
+use crate::child::Server;
+use crate::config::{Config, DrainTimes, Limits, Listen, PROXY_PORT, Source, StdioConfig, Upstream};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::exposure::PortUse;
@@ -69,6 +78,7 @@ use crate::metrics::Metrics;
 use crate::origin::LocalOnly;
 use crate::proxy::{Peer, Proxy};
 use crate::state::State;
+use crate::stdio::{Conversation, Pair};
 use crate::upstream::{Destination, Link};
 
 /// Connections of the admin port: kubelet, scraper, a person.
@@ -84,6 +94,7 @@ pub struct Bound {
     /// How it is made to end.
     pub drain: Drain,
     times: DrainTimes,
+    bridge: Option<Arc<Bridge>>,
     audit: Audit,
     tasks: JoinSet<&'static str>,
 }
@@ -91,57 +102,98 @@ pub struct Bound {
 /// Starts a sidecar. Audit lines go to `audit`. Whatever is wrong with the configuration or the policy file is found before
 /// anything is bound. To be called within a tokio runtime.
 pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, Error> {
-    let state = Arc::new(State::default());
-    let mut tasks = JoinSet::new();
-    match config.source {
-        Source::File(path) => {
-            let file = source::file::PolicyFile::load(path, &state)?;
-            let state = Arc::clone(&state);
-            tasks.spawn(async move {
-                file.follow(state).await;
-                "reading the policy file"
-            });
-        }
-        Source::Operator(operator) => {
-            let state = Arc::clone(&state);
-            tasks.spawn(async move {
-                source::operator::follow(operator, state).await;
-                "following the operator"
-            });
-        }
-    }
-
+    let mut core = Core::load(config.source)?;
     let (proxy_listener, proxy_address) = bind(config.proxy)?;
-    let admin_listener = config.admin.map(bind).transpose()?;
-    let admin_address = admin_listener.as_ref().map(|(_, address)| *address);
-
-    let audit = Audit::start(audit).map_err(|cause| Error::System { what: "cannot start the audit log's thread", cause })?;
-    let metrics = Metrics::new(Arc::clone(&state));
-    let books = Arc::new(Books::new(state, metrics, audit.clone()));
-    let drain = Drain::default();
-
-    if let Some((listener, _)) = admin_listener {
-        tasks.spawn(serve_admin(listener, Arc::clone(&books), drain.clone(), config.limits.clone()));
-    }
+    let (books, audit) = core.open(config.admin, &config.limits, audit)?;
+    let bridge = match &config.upstream {
+        Upstream::Command(server) => Some(Arc::new(Bridge::new(server.clone(), config.limits.clone()))),
+        Upstream::Captured | Upstream::Url(_) => None,
+    };
     let local_only = match &config.upstream {
         Upstream::Captured => None,
-        Upstream::Url(_) => LocalOnly::for_listener(proxy_address),
+        Upstream::Url(_) | Upstream::Command(_) => LocalOnly::for_listener(proxy_address),
     };
     let gateway = Gateway {
-        proxy: Proxy::new(Arc::clone(&books), config.probes.clone(), local_only, config.limits.clone(), drain.clone()),
+        proxy: Proxy::new(Arc::clone(&books), config.probes.clone(), local_only, config.limits.clone(), core.drain.clone()),
         books,
         upstream: match config.upstream {
             Upstream::Captured => None,
             Upstream::Url(url) => Some(Destination::Url(Arc::new(url))),
+            Upstream::Command(_) => bridge.clone().map(Destination::Bridge),
         },
         name: config.server.into(),
         probes: config.probes,
         limits: config.limits,
-        drain: drain.clone(),
+        drain: core.drain.clone(),
     };
-    tasks.spawn(serve_callers(proxy_listener, Arc::new(gateway)));
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), proxy = %proxy_address, admin = ?admin_address, "listening");
-    Ok(Bound { proxy: proxy_address, admin: admin_address, drain, times: config.drain, audit, tasks })
+    core.tasks.spawn(serve_callers(proxy_listener, Arc::new(gateway)));
+    let Core { drain, tasks, admin, .. } = core;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), proxy = %proxy_address, ?admin, "listening");
+    Ok(Bound { proxy: proxy_address, admin, drain, times: config.drain, audit, bridge, tasks })
+}
+
+/// Starts a sidecar between a client and a server on stdio. `client` is what the client says, and `to_client` where it listens; audit
+/// lines go to `audit`. To be called within a tokio runtime.
+pub fn run_stdio<R, W>(config: StdioConfig, audit: impl Write + Send + 'static, client: R, to_client: W) -> Result<Pair<R, W>, Error>
+where
+    R: AsyncRead + Unpin,
+    W: AsyncWrite + Unpin,
+{
+    let mut core = Core::load(Source::File(config.policy))?;
+    let (books, audit) = core.open(config.admin.map(Listen::At), &config.limits, audit)?;
+    let Server { process, input, output } = config.server.start()?;
+    let Core { drain, admin, tasks, .. } = core;
+    let name = config.server.name();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), server = name, ?admin, "listening on standard input");
+    let conversation = Conversation::new(books, name, config.limits, input.clone(), to_client);
+    Ok(Pair { admin, drain, tasks, audit, client, conversation, input, output, process })
+}
+
+/// What every form of the sidecar has: policies that are followed, an end, a port for health and metrics.
+struct Core {
+    state: Arc<State>,
+    drain: Drain,
+    admin: Option<SocketAddr>,
+    tasks: JoinSet<&'static str>,
+}
+
+impl Core {
+    /// Puts the first policies in force, and follows their changes.
+    fn load(source: Source) -> Result<Self, Error> {
+        let state = Arc::new(State::default());
+        let mut tasks = JoinSet::new();
+        match source {
+            Source::File(path) => {
+                let files = source::file::PolicyFiles::load(path, &state)?;
+                let state = Arc::clone(&state);
+                tasks.spawn(async move {
+                    files.follow(state).await;
+                    "reading the policies"
+                });
+            }
+            Source::Operator(operator) => {
+                let state = Arc::clone(&state);
+                tasks.spawn(async move {
+                    source::operator::follow(operator, state).await;
+                    "following the operator"
+                });
+            }
+        }
+        Ok(Self { state, drain: Drain::default(), admin: None, tasks })
+    }
+
+    /// Opens the books, and the port by which they can be read.
+    fn open(&mut self, admin: Option<Listen>, limits: &Limits, audit: impl Write + Send + 'static) -> Result<(Arc<Books>, Audit), Error> {
+        let listener = admin.map(bind).transpose()?;
+        let audit = Audit::start(audit).map_err(|cause| Error::System { what: "cannot start the audit log's thread", cause })?;
+        let metrics = Metrics::new(Arc::clone(&self.state));
+        let books = Arc::new(Books::new(Arc::clone(&self.state), metrics, audit.clone()));
+        if let Some((listener, address)) = listener {
+            self.admin = Some(address);
+            self.tasks.spawn(serve_admin(listener, Arc::clone(&books), self.drain.clone(), limits.clone()));
+        }
+        Ok((books, audit))
+    }
 }
 
 impl Bound {
@@ -159,6 +211,9 @@ impl Bound {
                     }
                 }
             }
+        }
+        if let Some(bridge) = self.bridge {
+            bridge.end().await;
         }
         self.audit.flush().await;
         Ok(())

@@ -1,14 +1,20 @@
-//! `mcp-policy-sidecar`: options, logs, run, exit code. Exit codes: 64 configuration, 1 run time.
+//! `mcp-policy-sidecar`: options, logs, run, exit code. Exit codes: 64 configuration, 1 run time; the server's between a client and a
+//! server on stdio.
 
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Write, stderr, stdout};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
-use mcp_policy_sidecar::config::{Config, ENV_LOG};
+use clap::{Args, Parser, Subcommand};
+use mcp_policy_sidecar::child::ServerCommand;
+use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConfig};
+use mcp_policy_sidecar::drain::{self, Drain};
 use mcp_policy_sidecar::error::{EXIT_CONFIGURATION, EXIT_RUN_TIME, Error};
-use mcp_policy_sidecar::{capture, drain, telemetry};
+use mcp_policy_sidecar::{capture, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Decides every MCP tool call before the server sees it.
@@ -28,20 +34,34 @@ enum Command {
     /// Ask the sidecar of this pod to drain, and exit
     Drain,
     /// Guard one server without a cluster
-    Run {
-        /// Policy file, YAML or JSON; read again when it changes
-        #[arg(long, value_name = "FILE")]
-        policy: PathBuf,
-        /// Address for callers
-        #[arg(long, value_name = "ADDR")]
-        listen: SocketAddr,
-        /// The server, http://host:port, with a path if its endpoint differs from the callers'
-        #[arg(long, value_name = "URL")]
-        upstream: String,
-        /// Address for health and metrics
-        #[arg(long, value_name = "ADDR")]
-        admin: Option<SocketAddr>,
-    },
+    Run(Run),
+}
+
+/// Guard one server without a cluster.
+///
+/// In front of a server that speaks HTTP, with --listen and --upstream. Or with a server that speaks MCP on its standard input and
+/// output: it is started, and offered over HTTP at --listen; without --listen, callers are whoever starts this program and speaks MCP
+/// to it, as desktop clients do.
+#[derive(Args)]
+struct Run {
+    /// Policy file, YAML or JSON, or a folder of them; read again when they change
+    #[arg(long, value_name = "PATH")]
+    policy: PathBuf,
+    /// Address for callers over HTTP; without it they speak on standard input and output
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// The server, http://host:port, with a path if its endpoint differs from the callers'
+    #[arg(long, value_name = "URL", requires = "listen", conflicts_with = "command", required_unless_present = "command")]
+    upstream: Option<String>,
+    /// Address for health and metrics
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+    /// File to which audit lines are appended; without it they go to standard output, or to standard error where that is MCP's
+    #[arg(long, value_name = "FILE")]
+    audit: Option<PathBuf>,
+    /// The server on stdio, and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
 }
 
 fn main() -> ExitCode {
@@ -54,7 +74,7 @@ fn main() -> ExitCode {
         }
     };
     match start(options.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code.into(),
         Err(error) => {
             tracing::error!("{error:#}");
             error.downcast_ref::<Error>().map_or(EXIT_RUN_TIME, Error::exit_code).into()
@@ -62,22 +82,48 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(command: Command) -> anyhow::Result<()> {
+/// Returns the exit code.
+fn start(command: Command) -> anyhow::Result<u8> {
     let env = |name: &'static str| std::env::var(name).ok();
     telemetry::init(env(ENV_LOG).as_deref()).map_err(Error::from)?;
-    let config = match command {
+    match command {
         Command::Capture => {
             capture::load().map_err(Error::from)?;
             tracing::info!("inbound traffic of the pod goes through the sidecar");
-            return Ok(());
+            Ok(0)
         }
-        Command::Drain => return Ok(runtime()?.block_on(drain::request())?),
-        Command::Serve => Config::from_env(env),
-        Command::Run { policy, listen, upstream, admin } => Config::standalone(policy, listen, &upstream, admin),
-    };
-    let config = config.map_err(Error::from)?;
-    tracing::info!(?config, "starting");
-    runtime()?.block_on(serve(config))
+        Command::Drain => Ok(runtime()?.block_on(drain::request()).map(|()| 0)?),
+        Command::Serve => serve(Config::from_env(env), stdout()),
+        Command::Run(run) => guard(run),
+    }
+}
+
+/// Guards one server, in the form that the options ask for.
+fn guard(run: Run) -> anyhow::Result<u8> {
+    let Run { policy, listen, upstream, admin, audit, command } = run;
+    let mut command = command.into_iter();
+    let server = command.next().map(|program| ServerCommand { program, arguments: command.collect() });
+    let audit = audit.map(|path| append_to(&path)).transpose()?;
+    match (listen, upstream, server) {
+        (Some(listen), Some(url), _) => serve(Config::standalone(policy, listen, &url, admin), or(audit, stdout())),
+        (Some(listen), None, Some(server)) => serve(Ok(Config::offering(policy, listen, server, admin)), or(audit, stdout())),
+        (None, _, Some(server)) => {
+            let config = StdioConfig { policy, server, admin, limits: Limits::default() };
+            converse(config, or(audit, stderr()))
+        }
+        // What clap has not let through.
+        (_, _, None) => anyhow::bail!("no server"),
+    }
+}
+
+fn append_to(path: &Path) -> Result<File, Error> {
+    let opened = File::options().append(true).create(true).open(path);
+    opened.map_err(|cause| ConfigError::Audit { path: path.to_owned(), reason: cause.to_string() }.into())
+}
+
+/// Where audit lines go.
+fn or(file: Option<File>, otherwise: impl Write + Send + 'static) -> Box<dyn Write + Send> {
+    file.map_or_else(|| Box::new(otherwise) as _, |file| Box::new(file) as _)
 }
 
 /// One thread serves everything: judging a call takes microseconds, and a sidecar must be small.
@@ -85,12 +131,36 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
-    raise_file_limit();
+/// Serves callers over HTTP, until a signal.
+fn serve(config: Result<Config, ConfigError>, audit: impl Write + Send + 'static) -> anyhow::Result<u8> {
+    let config = config.map_err(Error::from)?;
+    tracing::info!(?config, "starting");
+    runtime()?.block_on(async {
+        raise_file_limit();
+        let bound = mcp_policy_sidecar::run(config, audit)?;
+        end_on_signal(bound.drain.clone())?;
+        bound.finished().await?;
+        Ok(0)
+    })
+}
+
+/// Speaks with one client on standard input and output, until the server ends, the client is gone, or a signal.
+fn converse(config: StdioConfig, audit: impl Write + Send + 'static) -> anyhow::Result<u8> {
+    tracing::info!(?config, "starting");
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
+        let pair = mcp_policy_sidecar::run_stdio(config, audit, tokio::io::stdin(), tokio::io::stdout())?;
+        end_on_signal(pair.drain.clone())?;
+        Ok(pair.finished().await?)
+    });
+    // A thread may still wait for the client's next line.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn end_on_signal(drain: Drain) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let bound = mcp_policy_sidecar::run(config, std::io::stdout())?;
-    let drain = bound.drain.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -98,7 +168,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         }
         drain.terminate();
     });
-    Ok(bound.finished().await?)
+    Ok(())
 }
 
 /// A caller takes two descriptors, and some systems begin with 1,024.

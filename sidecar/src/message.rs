@@ -7,6 +7,7 @@ mod envelope;
 mod glance;
 mod id;
 mod malformed;
+mod rename;
 mod server;
 
 use std::ops::Range;
@@ -18,10 +19,12 @@ use envelope::{Arguments, Envelope, Member, Params, skip};
 pub use glance::{Glance, Outline};
 pub use id::Id;
 pub use malformed::{Malformed, Reason};
+pub(crate) use rename::{Renamed, rename, rename_back};
 pub(crate) use server::parse_server_with;
 pub use server::{ServerMessage, ServerWord, Unreadable, parse_server, server_word};
 
 const TOOLS_CALL: &str = "tools/call";
+const CANCELLED: &str = "notifications/cancelled";
 
 /// The bytes are not one UTF-8 JSON text.
 pub(crate) const PARSE_ERROR: i64 = -32700;
@@ -63,6 +66,24 @@ impl Message {
         }
     }
 
+    /// The call that the message is, and its id.
+    #[must_use]
+    pub fn call(&self) -> Option<(&Id, &ToolCall)> {
+        match self {
+            Self::Request(request) => request.call.as_ref().map(|call| (&request.id, call)),
+            Self::Notification(_) | Self::Response(_) => None,
+        }
+    }
+
+    /// What `_meta` says of the protocol's revision.
+    pub(crate) fn version(&self) -> &MetaVersion {
+        match self {
+            Self::Request(request) => &request.version,
+            Self::Notification(notification) => &notification.version,
+            Self::Response(_) => &MetaVersion::Absent,
+        }
+    }
+
     /// The method that the message names.
     #[must_use]
     pub fn method(&self) -> Option<&str> {
@@ -98,6 +119,8 @@ pub struct Request {
 pub struct Notification {
     /// Matched exactly, case included (rule 7).
     pub method: String,
+    /// The request that is not waited for any more, with `notifications/cancelled`.
+    pub cancels: Option<Id>,
     pub(crate) version: MetaVersion,
 }
 
@@ -174,7 +197,7 @@ pub fn parse(body: &[u8]) -> Result<Message, Malformed> {
     }
     let mut envelope = Envelope::default();
     let outcome = envelope.read(&mut scanner, Params::read, skip).and_then(|()| scanner.finish());
-    let id = envelope.unambiguous_id();
+    let id = envelope.id_to_answer();
     match outcome {
         Ok(()) => envelope.into_message().map_err(|malformed| malformed.with_id(id)),
         // Such a body may go on behind the fault with another id, or is no JSON at all.

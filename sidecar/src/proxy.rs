@@ -6,14 +6,13 @@
 mod deliver;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
+use mcp_policy::{Caller, ServerName};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -22,19 +21,19 @@ use crate::audit::Ended;
 use crate::books::{Books, Record};
 use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
 use crate::drain::Drain;
+use crate::era::Era;
 use crate::exposure::PortUse;
 use crate::gate::Asked;
-use crate::headers::{self, Era, Route};
-use crate::message::{self, Id, Malformed, Message, Reason};
+use crate::headers::{self, Route};
+use crate::message::{self, Id, Malformed, Reason};
 use crate::origin::LocalOnly;
 use crate::probe;
 use crate::relay::{self, CallAnswer, Holding, ProxyBody};
 use crate::respond;
 use crate::room::{NotHeld, Room};
 use crate::session::Sessions;
-use crate::state::Enforced;
-use crate::task;
 use crate::upstream::{Answer, Destination, Link, SendError};
+use crate::verdict::{Received, Verdict, judge, no_policy};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
@@ -95,10 +94,9 @@ pub enum Closed {
     Unaudited(#[from] Ended),
 }
 
-/// A message that was read, and what it takes to answer it.
-struct Received<'a> {
+/// A message that goes to the server, and what it takes to answer it.
+struct Passing<'a> {
     peer: &'a Peer,
-    enforced: &'a Enforced,
     record: Record,
     headers: HeaderMap,
     /// The very bytes that are judged.
@@ -162,9 +160,12 @@ impl Proxy {
             Err(malformed) => return Ok(refuse(self.books.record(&peer.caller, &peer.server).await?, &malformed)),
         };
         let path = match (peer.link.destination(), route) {
+            (Destination::Bridge(_), Route::Discovery) => {
+                return Ok(plain(StatusCode::NOT_FOUND, "No authorization server is known here.\n"));
+            }
             (Destination::Url(url), Route::Post | Route::Get | Route::Delete) => url.path.as_deref().unwrap_or(endpoint).to_owned(),
             (_, Route::Discovery) => request.uri().path().to_owned(),
-            (Destination::Captured(_), _) => endpoint.to_owned(),
+            (Destination::Captured(_) | Destination::Bridge(_), _) => endpoint.to_owned(),
         };
         match route {
             Route::Post => self.post(peer, request, path).await,
@@ -230,100 +231,43 @@ impl Proxy {
         };
         // The policies of this moment, not of the request's head: a body can take its time, and must not outlive a change by that.
         let enforced = &*self.books.state.enforced();
-        let received = Received { peer, enforced, record, headers: head.headers, body, era, path };
-        match message {
-            Message::Request(request) => match request.call {
-                Some(call) => Ok(self.call(received, request.id, call).await),
-                None => Ok(self.request(received, request).await),
-            },
-            Message::Notification(notification) => Ok(self.notification(received, &notification.method).await),
-            // An answer to a request of the server. Without a policy no request of the server was let through.
-            Message::Response(_) if enforced.policies.in_force(&peer.caller) => Ok(self.forward(received, Asked::Nothing).await),
-            Message::Response(_) => Ok(own(respond::accepted())),
-        }
-    }
-
-    /// A `tools/call`.
-    async fn call(&self, mut received: Received<'_>, id: Id, call: message::ToolCall) -> Response<ProxyBody> {
-        let Received { peer, enforced, era, .. } = received;
-        received.record.call(&call, &enforced.policies);
-        if era == Era::Modern
-            && let Err(malformed) = self.books.check_mirrored(&call, &received.headers, &received.body)
+        if let (Era::Modern, Some((id, call))) = (era, message.call())
+            && let Err(malformed) = self.books.check_mirrored(call, &head.headers, &body)
         {
-            return refuse(received.record, &malformed.with_id(Some(id)));
+            record.call(call, &enforced.policies);
+            return Ok(refuse(record, &malformed.with_id(Some(id.clone()))));
         }
-        if !call.has_proper_name(|name| self.books.has_listed(name)) {
-            received.record.malformed("tool_name");
-            return own(respond::improper_tool_name(&id, era, received.record.decision_id()));
-        }
-        let session = headers::session_id(&received.headers).filter(|id| self.sessions.is_open(id));
-        let arguments = call.arguments(&received.body);
-        let asked = Call { tool: &call.name, arguments, caller: &peer.caller, session, server: peer.server_name() };
-        let began = Instant::now();
-        let Outcome { decision, audited } = self.books.state.decide(&enforced.policies, &asked);
-        self.books.metrics.decision_took(began.elapsed());
-        received.record.audited(audited, enforced);
-        match decision {
-            Decision::Refused(refusal) => {
-                received.record.refused(&refusal, enforced);
-                tracing::debug!(decision.id = received.record.decision_id(), code = %refusal.code, "refused a call");
-                own(match refusal.code {
-                    Code::Hidden => respond::unknown_tool(&id, era, &call.name, &self.books.unknown_tool()),
-                    _ => respond::denied_call(&id, era, &call.name, &refusal, received.record.decision_id()),
-                })
-            }
-            Decision::Allowed(allowed) => {
-                received.record.allowed(allowed, enforced);
-                self.forward_call(received, id, call.name).await
-            }
-        }
-    }
-
-    /// A request that is not a call.
-    async fn request(&self, mut received: Received<'_>, request: message::Request) -> Response<ProxyBody> {
-        let asked = Asked::by(&request);
-        let message::Request { id, method, task, .. } = request;
-        match judge_method(&mut received, &method) {
-            Verdict::Passes => {}
-            Verdict::Unknown => return own(respond::unknown_method(&id, received.era)),
-            Verdict::Refused(refusal) => {
-                return own(respond::denied_method(&id, &method, &refusal, received.record.decision_id()));
-            }
-        }
-        if task::is_about_one(&method) {
-            let Some(tool) = task.and_then(|task| self.sessions.tool_of_task(&task)) else {
-                received.record.malformed("unknown_task");
-                return own(respond::unknown_task(&id));
-            };
-            // What a task brings is the tool's result; that a call of the tool was allowed once is not enough. To end it is no harm.
-            if method != "tasks/cancel" && !received.enforced.policies.lists(&received.peer.caller, &tool) {
-                let refusal = respond::without_rule(Code::ToolDenied);
-                received.record.refused(&refusal, received.enforced);
-                return own(respond::denied_method(&id, &method, &refusal, received.record.decision_id()));
-            }
-        }
-        if !asked.is_endless() {
-            return self.forward(received, asked).await;
-        }
-        let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
-            received.record.malformed("streams");
-            return too_many_streams();
+        let received = Received {
+            caller: &peer.caller,
+            session: headers::session_id(&head.headers).filter(|id| self.sessions.is_open(id)),
+            sessions: &self.sessions,
+            server: peer.server_name(),
+            message: &message,
+            body: &body,
+            era,
         };
-        self.forward(received, asked).await.map(|body| Holding::new(body, room).boxed_unsync())
-    }
-
-    /// A notification. One that does not pass is dropped: nobody waits for an answer.
-    async fn notification(&self, mut received: Received<'_>, method: &str) -> Response<ProxyBody> {
-        match judge_method(&mut received, method) {
-            Verdict::Passes => self.forward(received, Asked::Nothing).await,
-            Verdict::Unknown | Verdict::Refused(_) => own(respond::accepted()),
-        }
+        let asked = match judge(&self.books, enforced, &received, &mut record) {
+            Verdict::Passes(asked) => asked,
+            Verdict::Answered(answer) => return Ok(own(answer)),
+        };
+        let mut passing = Passing { peer, record, headers: head.headers, body, era, path };
+        Ok(match asked {
+            Asked::Call { id, tool } => self.forward_call(passing, id, tool).await,
+            asked if asked.is_endless() => match Arc::clone(&self.streams).try_acquire_owned() {
+                Ok(room) => self.forward(passing, asked).await.map(|body| Holding::new(body, room).boxed_unsync()),
+                Err(_) => {
+                    passing.record.malformed("streams");
+                    too_many_streams()
+                }
+            },
+            asked => self.forward(passing, asked).await,
+        })
     }
 
     /// Forwards an allowed call.
-    async fn forward_call(&self, received: Received<'_>, id: Id, tool: String) -> Response<ProxyBody> {
-        let sent = send(&received).await;
-        let Received { peer, mut record, era, headers, path, .. } = received;
+    async fn forward_call(&self, passing: Passing<'_>, id: Id, tool: String) -> Response<ProxyBody> {
+        let sent = send(&passing).await;
+        let Passing { peer, mut record, era, headers, path, .. } = passing;
         let (status, fault) = match sent {
             Ok(answer) => {
                 self.note_end_of_session(&headers, answer.status(), false);
@@ -349,9 +293,9 @@ impl Proxy {
     }
 
     /// Forwards any other message that passes.
-    async fn forward(&self, received: Received<'_>, asked: Asked) -> Response<ProxyBody> {
-        let sent = send(&received).await;
-        let Received { peer, record, era, headers, path, .. } = received;
+    async fn forward(&self, passing: Passing<'_>, asked: Asked) -> Response<ProxyBody> {
+        let sent = send(&passing).await;
+        let Passing { peer, record, era, headers, path, .. } = passing;
         let decision_id = record.decision_id().to_owned();
         // What audit policies say of the message is written now: the answer may be a stream that does not end.
         drop(record);
@@ -374,37 +318,6 @@ impl Proxy {
     }
 }
 
-/// What becomes of a message that is no call.
-enum Verdict {
-    Passes,
-    /// It is answered as by a server that does not know it.
-    Unknown,
-    Refused(Refusal),
-}
-
-/// Judges a message of the client that is no call, and writes down what was found.
-fn judge_method(received: &mut Received<'_>, method: &str) -> Verdict {
-    let Received { enforced, record, .. } = received;
-    let MethodOutcome { refusal, audited } = enforced.policies.decide_method(method);
-    let is_denied_by_name = refusal.as_ref().is_some_and(|refusal| refusal.rule.is_some());
-    if !message::is_known_method(method) && !is_denied_by_name && !enforced.policies.allows_by_name(method) {
-        record.malformed("unknown_method");
-        return Verdict::Unknown;
-    }
-    record.audited(audited, enforced);
-    if let Some(refusal) = refusal {
-        record.refused(&refusal, enforced);
-        return Verdict::Refused(refusal);
-    }
-    record.passed_if_audited();
-    Verdict::Passes
-}
-
-/// The refusal of a message that no policy speaks about.
-fn no_policy() -> Refusal {
-    Refusal { code: Code::NoPolicy, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
-}
-
 /// Refuses what no rule was asked about.
 fn refuse(mut record: Record, malformed: &Malformed) -> Response<ProxyBody> {
     record.malformed(malformed.reason.as_str());
@@ -417,8 +330,8 @@ fn refuse(mut record: Record, malformed: &Malformed) -> Response<ProxyBody> {
 }
 
 /// Sends the message to the server: the very bytes that were judged.
-async fn send(received: &Received<'_>) -> Result<Response<Answer>, SendError> {
-    received.peer.link.forward(Method::POST, &received.path, &received.headers, received.body.clone()).await
+async fn send(passing: &Passing<'_>) -> Result<Response<Answer>, SendError> {
+    passing.peer.link.forward(Method::POST, &passing.path, &passing.headers, passing.body.clone()).await
 }
 
 /// Rule 22: no redirect is followed or passed on; and an answer that is none of HTTP's final ones is none.

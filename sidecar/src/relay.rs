@@ -217,7 +217,8 @@ impl Body for Followed {
 #[derive(Debug)]
 pub struct CallAnswer {
     record: Record,
-    status: StatusCode,
+    /// None on stdio.
+    status: Option<StatusCode>,
 }
 
 impl CallAnswer {
@@ -228,7 +229,13 @@ impl CallAnswer {
         if status.is_client_error() {
             record.refund();
         }
-        Self { record, status }
+        Self { record, status: Some(status) }
+    }
+
+    /// A call on stdio, where an answer has no head.
+    #[must_use]
+    pub fn without_status(record: Record) -> Self {
+        Self { record, status: None }
     }
 
     /// The tool certainly did not run.
@@ -238,6 +245,6 @@ impl CallAnswer {
 
     /// The answer does not reach the caller, or not as a whole.
     pub fn failed(&mut self, fault: AnswerFault) {
-        self.record.answer_failed(Some(self.status), fault);
+        self.record.answer_failed(self.status, fault);
     }
 }

@@ -10,8 +10,8 @@ use http::{Response, StatusCode};
 use mcp_policy::{Code, Refusal};
 use serde_json::{Map, Value, json};
 
-use crate::headers::{Era, LEGACY_REVISIONS, MODERN};
-use crate::message::{INVALID_PARAMS, Id, Malformed};
+use crate::era::{Era, LEGACY_REVISIONS, MODERN};
+use crate::message::{INVALID_PARAMS, INVALID_REQUEST, Id, Malformed};
 use crate::unknown_tool::UnknownTool;
 
 /// The key under which machines find a denial: in `_meta` of a result, in `data` of an error.
@@ -46,6 +46,42 @@ pub fn malformed(malformed: &Malformed) -> Response<Bytes> {
         response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST, GET, DELETE"));
     }
     response
+}
+
+/// Answers a message to a server on stdio that names no session.
+#[must_use]
+pub fn session_needed(id: Option<&Id>) -> Response<Bytes> {
+    respond_error(StatusCode::BAD_REQUEST, id, error(INVALID_REQUEST, "`Mcp-Session-Id` is missing: begin with `initialize`"))
+}
+
+/// Answers a message of a session that has ended, or never was. Clients begin a new one.
+#[must_use]
+pub fn unknown_session(id: Option<&Id>) -> Response<Bytes> {
+    respond_error(StatusCode::NOT_FOUND, id, error(INVALID_REQUEST, "there is no such session"))
+}
+
+/// Answers a request whose id is that of another one that has no answer yet: their answers could not be told apart.
+#[must_use]
+pub fn id_in_use() -> Response<Bytes> {
+    malformed(&Malformed::id_in_use())
+}
+
+/// The HTTP status under which the modern revision wants an answer of a server.
+#[must_use]
+pub fn status_of(answer: &[u8]) -> StatusCode {
+    #[derive(serde::Deserialize)]
+    struct Failed {
+        error: Fault,
+    }
+    #[derive(serde::Deserialize)]
+    struct Fault {
+        code: i64,
+    }
+    match serde_json::from_slice(answer) {
+        Ok(Failed { error: Fault { code: METHOD_NOT_FOUND } }) => StatusCode::NOT_FOUND,
+        Ok(Failed { error: Fault { code: -32099..=-32020 } }) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::OK,
+    }
 }
 
 /// Answers a notification or a response: 202, empty. Also one that is dropped.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use mcp_policy::read::Manifest;
-use mcp_policy::snapshot::{SNAPSHOT_VERSION, hex_sha256};
+use mcp_policy::snapshot::SNAPSHOT_VERSION;
 use mcp_policy::{Call, CompileErrors, CounterUsage, Counters, Document, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot};
 use mcp_policy::{Reservation, compile};
 use tokio::sync::watch;
@@ -68,7 +68,7 @@ pub enum ApplyError {
         /// All that is wrong with it.
         errors: CompileErrors,
     },
-    /// The file cannot be read as policies; all that is wrong, one a line.
+    /// The files cannot be read as policies; all that is wrong, one a line.
     #[error("{0}")]
     File(String),
 }
@@ -93,17 +93,16 @@ impl Enforced {
         Self::compile(parts, SnapshotId { version: snapshot.version.clone(), sha256: snapshot.sha256.clone() })
     }
 
-    /// Compiles what a file says. `text` is the file's content, which names the revision.
-    pub fn from_file(manifests: &[Manifest], text: &str) -> Result<Self, ApplyError> {
-        let sha256 = hex_sha256(text.as_bytes());
-        let parts = manifests.iter().map(|manifest| Part {
+    /// Compiles the policies of files. `sha256` names the files' content.
+    pub fn from_files(policies: &[FilePolicy], sha256: String) -> Result<Self, ApplyError> {
+        let parts = policies.iter().map(|FilePolicy { manifest, revision }| Part {
             id: manifest.id.clone(),
             document: Some(&manifest.document),
             mode: manifest.mode,
             server: &manifest.server,
-            revision: sha256[..12].to_owned(),
+            revision: revision.clone(),
         });
-        Self::compile(parts, SnapshotId { version: SNAPSHOT_VERSION.to_owned(), sha256: sha256.clone() })
+        Self::compile(parts, SnapshotId { version: SNAPSHOT_VERSION.to_owned(), sha256 })
     }
 
     fn compile<'a>(parts: impl Iterator<Item = Part<'a>> + Clone, snapshot: SnapshotId) -> Result<Self, ApplyError> {
@@ -146,6 +145,15 @@ impl Enforced {
         let never = self.revisions.iter().find(|one| !one.accepted)?;
         Some(format!("policy {} was never accepted; calls are refused", never.policy))
     }
+}
+
+/// One policy of a file.
+#[derive(Debug)]
+pub struct FilePolicy {
+    /// What the file says.
+    pub manifest: Manifest,
+    /// The beginning of the digest of the file.
+    pub revision: String,
 }
 
 /// One policy on its way to being compiled.

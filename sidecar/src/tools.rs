@@ -10,7 +10,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::headers::Era;
+use crate::era::Era;
 use mcp_policy::json::{Fault, Kind, Scanner};
 use mcp_policy::lookalike::is_lookalike;
 

@@ -23,6 +23,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until, timeout};
 
 use crate::answer_fault::AnswerFault;
+use crate::bridge::{self, Bridge};
+use crate::child::WriteError;
 use crate::config::{Limits, UpstreamUrl};
 use crate::headers::{self, Carrier};
 use crate::metrics::Metrics;
@@ -42,6 +44,8 @@ pub enum Destination {
     Captured(SocketAddr),
     /// The one server of `run`.
     Url(Arc<UpstreamUrl>),
+    /// The one server of `run`, on stdio.
+    Bridge(Arc<Bridge>),
 }
 
 impl Destination {
@@ -50,7 +54,7 @@ impl Destination {
     pub fn port(&self) -> Option<u16> {
         match self {
             Self::Captured(address) => Some(address.port()),
-            Self::Url(_) => None,
+            Self::Url(_) | Self::Bridge(_) => None,
         }
     }
 
@@ -60,6 +64,7 @@ impl Destination {
             match self {
                 Self::Captured(address) => TcpStream::connect(address).await,
                 Self::Url(url) => TcpStream::connect((url.host.as_str(), url.port)).await,
+                Self::Bridge(_) => Err(io::ErrorKind::Unsupported.into()),
             }
         };
         let stream = timeout(within, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
@@ -73,6 +78,7 @@ impl fmt::Display for Destination {
         match self {
             Self::Captured(address) => address.fmt(f),
             Self::Url(url) => f.write_str(&url.authority),
+            Self::Bridge(_) => f.write_str("the server on stdio"),
         }
     }
 }
@@ -89,6 +95,21 @@ pub enum SendError {
     /// The server's path is not one.
     #[error("the server's path cannot be requested")]
     Target,
+    /// The server on stdio cannot be started.
+    #[error("{0}")]
+    NotStarted(String),
+    /// The server on stdio ended too often to be started again at once.
+    #[error("the server ends again and again; it is started again later")]
+    Backoff,
+    /// So many sessions are in use that there is no room for another server on stdio.
+    #[error("too many sessions")]
+    TooManySessions,
+    /// The server on stdio did not take the message.
+    #[error(transparent)]
+    NotWritten(#[from] WriteError),
+    /// Sent, and the server on stdio ended before an answer began.
+    #[error("the server has ended")]
+    Ended,
     /// Sent, and the connection ended before an answer began.
     #[error("no answer: {0}")]
     Lost(hyper::Error),
@@ -101,14 +122,18 @@ impl SendError {
     /// Whether the server certainly saw nothing.
     #[must_use]
     pub fn nothing_was_sent(&self) -> bool {
-        matches!(self, Self::NotReached(_) | Self::NotSent(_) | Self::Target)
+        self.fault() == AnswerFault::NotReached
     }
 
     /// The same for metrics, audit lines and the agent.
     #[must_use]
     pub fn fault(&self) -> AnswerFault {
         match self {
-            Self::NotReached(_) | Self::NotSent(_) | Self::Target => AnswerFault::NotReached,
+            Self::NotReached(_) | Self::NotSent(_) | Self::Target | Self::NotStarted(_) | Self::Backoff | Self::TooManySessions => {
+                AnswerFault::NotReached
+            }
+            Self::NotWritten(error) => error.fault(),
+            Self::Ended => AnswerFault::NoAnswer,
             Self::Lost(cause) if cause.is_parse() => AnswerFault::NotHttp,
             Self::Lost(_) => AnswerFault::NoAnswer,
             Self::TimedOut => AnswerFault::AnswerTimeout,
@@ -122,6 +147,9 @@ pub enum AnswerError {
     /// The connection ended, or the framing broke.
     #[error("the answer was cut off: {0}")]
     CutOff(hyper::Error),
+    /// The server on stdio has ended.
+    #[error("the server has ended")]
+    Ended,
     /// Nothing came for too long.
     #[error("the answer stopped coming")]
     Idle,
@@ -135,7 +163,7 @@ impl AnswerError {
     #[must_use]
     pub fn fault(&self) -> AnswerFault {
         match self {
-            Self::CutOff(_) => AnswerFault::CutOff,
+            Self::CutOff(_) | Self::Ended => AnswerFault::CutOff,
             Self::Idle => AnswerFault::IdleTimeout,
             Self::TooLong => AnswerFault::TotalTimeout,
         }
@@ -207,6 +235,14 @@ impl Link {
         headers: &HeaderMap,
         body: Bytes,
     ) -> Result<Response<Answer>, SendError> {
+        let warn = |error: &SendError| {
+            self.metrics.answer_failed(error.fault());
+            tracing::warn!(server = %self.destination, %error, "the server gave no answer");
+        };
+        if let Destination::Bridge(bridge) = &self.destination {
+            let answered = timeout(self.times.answer, bridge.forward(&method, headers, &body)).await;
+            return answered.unwrap_or(Err(SendError::TimedOut)).map(|response| response.map(Answer::Bridge)).inspect_err(warn);
+        }
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.headers_mut() = headers::to_upstream(headers);
@@ -217,10 +253,7 @@ impl Link {
             }
         }
         *request.uri_mut() = Uri::try_from(path).map_err(|_| SendError::Target)?;
-        self.send(request).await.inspect_err(|error| {
-            self.metrics.answer_failed(error.fault());
-            tracing::warn!(server = %self.destination, %error, "the server gave no answer");
-        })
+        self.send(request).await.inspect_err(warn)
     }
 
     async fn exchange(
@@ -236,9 +269,9 @@ impl Link {
                     Carrier::Json | Carrier::Other => Patience::new(self.times.idle, Some(sent + self.times.total)),
                 };
                 Ok(response.map(|body| {
-                    let mut answer = Answer { body, patience, give_back: Some((Arc::clone(self), sender)) };
+                    let mut answer = Wire { body, patience, give_back: Some((Arc::clone(self), sender)) };
                     answer.give_back_at_end();
-                    answer
+                    Answer::Wire(answer)
                 }))
             }
             Ok(Err(mut error)) => match error.take_message() {
@@ -267,15 +300,50 @@ impl Link {
     }
 }
 
-/// The body of the server's answer. Read to its end, it gives its connection back; dropped before, it closes it.
+/// The body of the server's answer.
 #[derive(Debug)]
-pub struct Answer {
+pub enum Answer {
+    /// From a connection.
+    Wire(Wire),
+    /// From a server on stdio.
+    Bridge(bridge::Answer),
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = AnswerError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match &mut *self {
+            Self::Wire(wire) => Pin::new(wire).poll_frame(cx),
+            Self::Bridge(answer) => answer.poll(cx).map(|data| data.map(|data| data.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Wire(wire) => wire.is_end_stream(),
+            Self::Bridge(answer) => answer.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Wire(wire) => wire.size_hint(),
+            Self::Bridge(answer) => answer.size().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+/// The body of an answer from a connection. Read to its end, it gives its connection back; dropped before, it closes it.
+#[derive(Debug)]
+pub struct Wire {
     body: Incoming,
     patience: Patience,
     give_back: Option<(Arc<Link>, Sender)>,
 }
 
-impl Answer {
+impl Wire {
     fn give_back_at_end(&mut self) {
         if self.body.is_end_stream()
             && let Some((link, sender)) = self.give_back.take()
@@ -294,7 +362,7 @@ impl Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for Wire {
     type Data = Bytes;
     type Error = AnswerError;
 

@@ -5,7 +5,7 @@ use http::Response;
 use mcp_policy::Policies;
 
 use crate::answer_fault::AnswerFault;
-use crate::headers::Era;
+use crate::era::Era;
 use crate::message::{Id, Request};
 use crate::respond;
 

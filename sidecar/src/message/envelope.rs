@@ -6,7 +6,7 @@ use std::ops::Range;
 use mcp_policy::json::{Fault, Kind, Scanner};
 use mcp_policy::lookalike::is_lookalike;
 
-use super::{Id, Malformed, Message, MetaVersion, Notification, Reason, Request, Response, TOOLS_CALL, ToolCall};
+use super::{CANCELLED, Id, Malformed, Message, MetaVersion, Notification, Reason, Request, Response, TOOLS_CALL, ToolCall};
 
 /// Argument keys kept for the audit line, and the bytes kept of each: an attacker must not fill the log.
 const MAX_ARGUMENT_KEYS: usize = 64;
@@ -133,6 +133,17 @@ impl Envelope {
         })
     }
 
+    /// The id that an answer can carry. The id of a response is the other side's: answered with it, a client would take that for the
+    /// answer to a request of its own.
+    pub(super) fn id_to_answer(&self) -> Option<Id> {
+        let is_response = (self.has_result || self.error.is_present()) && !self.method.is_present();
+        match &self.id {
+            Member::Is(id) if self.ids == 1 && !is_response => Some(id.clone()),
+            _ => None,
+        }
+    }
+
+    /// The id, if there is one and only one.
     pub(super) fn unambiguous_id(&self) -> Option<Id> {
         match &self.id {
             Member::Is(id) if self.ids == 1 => Some(id.clone()),
@@ -182,29 +193,32 @@ impl Envelope {
         match self.id {
             Member::Is(id) => {
                 let Params { task_id, listens_to_tools, .. } = params;
-                let task = task_id.into_text();
+                let task = task_id.into_value();
                 let (call, target) = match method.as_str() {
                     TOOLS_CALL => (Some(ToolCall::new(params.name, params.arguments)?), None),
-                    "prompts/get" => (None, params.name.into_text()),
-                    "resources/read" => (None, params.uri.into_text()),
+                    "prompts/get" => (None, params.name.into_value()),
+                    "resources/read" => (None, params.uri.into_value()),
                     "tasks/get" | "tasks/update" | "tasks/cancel" => (None, task.clone()),
                     _ => (None, None),
                 };
                 Ok(Message::Request(Request { id, method, call, task, listens_to_tools, target, version }))
             }
-            _ if method.starts_with("notifications/") => Ok(Message::Notification(Notification { method, version })),
+            _ if method.starts_with("notifications/") => {
+                let cancels = if method == CANCELLED { params.request_id.into_value() } else { None };
+                Ok(Message::Notification(Notification { method, cancels, version }))
+            }
             _ => Err(Malformed::bad_request(Reason::Id, "a request needs an id")),
         }
     }
 }
 
-impl Member<String> {
-    fn into_text(self) -> Option<String> {
-        if let Self::Is(text) = self { Some(text) } else { None }
+impl<T> Member<T> {
+    fn into_value(self) -> Option<T> {
+        if let Self::Is(value) = self { Some(value) } else { None }
     }
 }
 
-fn read_id(scanner: &mut Scanner<'_>) -> Result<Member<Id>, Fault> {
+pub(super) fn read_id(scanner: &mut Scanner<'_>) -> Result<Member<Id>, Fault> {
     match scanner.kind()? {
         Kind::String | Kind::Number => {
             let place = scanner.value()?;
@@ -221,6 +235,7 @@ pub(super) struct Params {
     uri: Member<String>,
     task_id: Member<String>,
     listens_to_tools: bool,
+    request_id: Member<Id>,
     arguments: Arguments,
     meta: Member<MetaVersion>,
     lookalike: bool,
@@ -246,6 +261,7 @@ impl Params {
                 "name" => params.name = string(scanner)?,
                 "uri" => params.uri = string(scanner)?,
                 "taskId" => params.task_id = string(scanner)?,
+                "requestId" => params.request_id = read_id(scanner)?,
                 "arguments" => params.arguments = scanner.arguments(Arguments::read)?,
                 "notifications" => params.listens_to_tools = listens_to_tools(scanner)?,
                 "_meta" => params.meta = params.read_meta(scanner)?,
@@ -266,7 +282,7 @@ impl Params {
         let mut version = MetaVersion::Absent;
         scanner.object(|scanner, key| {
             if key == META_VERSION {
-                version = string(scanner)?.into_text().map_or(MetaVersion::NotText, MetaVersion::Named);
+                version = string(scanner)?.into_value().map_or(MetaVersion::NotText, MetaVersion::Named);
             } else {
                 self.lookalike |= is_lookalike(key, META_KEYS);
                 scanner.value()?;

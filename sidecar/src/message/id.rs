@@ -39,6 +39,12 @@ impl Id {
     }
 }
 
+impl From<u64> for Id {
+    fn from(number: u64) -> Self {
+        Self { json: number.to_string().into(), unescaped: None }
+    }
+}
+
 impl PartialEq for Id {
     fn eq(&self, other: &Self) -> bool {
         self.value() == other.value()

@@ -36,6 +36,12 @@ impl Malformed {
         Self::bare(StatusCode::REQUEST_TIMEOUT, Reason::BodyTimeout, "the body did not arrive in time")
     }
 
+    /// A request whose id is that of another one that has no answer yet. It is answered without the id: that is the other's.
+    #[must_use]
+    pub fn id_in_use() -> Self {
+        Self::bad_request(Reason::Id, "the id is that of a request that has no answer yet")
+    }
+
     /// A refusal with the code for whatever has no code of its own.
     pub(crate) fn bare(status: StatusCode, reason: Reason, message: &'static str) -> Self {
         Self { status, code: INVALID_REQUEST, reason, message, id: None, requested: None }

@@ -67,6 +67,8 @@ pub enum ServerWord {
     },
     /// A response. It asks something if the server wants more before it goes on (`inputRequests` of the modern revision).
     Response {
+        /// The id of the request that is answered; none where the server could not read it, or where it could be read in two ways.
+        id: Option<Id>,
         /// The methods of what is asked.
         asks: Vec<String>,
     },
@@ -81,7 +83,7 @@ pub fn server_word(body: &[u8]) -> Result<ServerWord, Unreadable> {
     envelope.read(&mut scanner, unread_params, |scanner| asks.read_result(scanner))?;
     let ended = scanner.finish();
     if !envelope.method.is_present() && !envelope.lookalike && !asks.lookalike && ended != Err(Fault::TrailingBytes) {
-        return Ok(ServerWord::Response { asks: asks.methods });
+        return Ok(ServerWord::Response { id: envelope.unambiguous_id(), asks: asks.methods });
     }
     ended?;
     match envelope.into_server_message()? {

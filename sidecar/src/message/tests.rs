@@ -108,9 +108,6 @@ fn what_is_not_one_message_is_refused() {
     for members in [
         r#""method":"tools/call","params":{"name":"danger"},"result":{}"#,
         r#""method":"tools/call","params":{"name":"danger"},"error":{}"#,
-        r#""params":{},"result":{}"#,
-        r#""result":{},"error":{}"#,
-        r#""error":"no""#,
         r#""method":7"#,
         r#""method":null"#,
         r#""params":{}"#,
@@ -126,6 +123,10 @@ fn what_is_not_one_message_is_refused() {
     }
     for body in ["7", "null", "\"ping\"", "{}"] {
         Refused::without_id(body, Reason::Envelope).check();
+    }
+    // The id of a response is not the client's: an error that carries it would answer another request.
+    for members in [r#""params":{},"result":{}"#, r#""result":{},"error":{}"#, r#""error":"no""#] {
+        Refused::without_id(&format!(r#"{{"jsonrpc":"2.0","id":7,{members}}}"#), Reason::Envelope).check();
     }
     Refused::without_id(r#"{"jsonrpc":"2.0","result":{}}"#, Reason::Id).check();
     // A call that asks not to be answered is still a call.
@@ -213,7 +214,7 @@ fn a_name_beyond_the_charset_must_be_one_that_the_server_lists() {
 fn kinds_are_told_apart() {
     assert_eq!(
         parse(br#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#),
-        Ok(Message::Notification(Notification { method: "notifications/initialized".into(), version: MetaVersion::Absent }))
+        Ok(Message::Notification(Notification { method: "notifications/initialized".into(), cancels: None, version: MetaVersion::Absent }))
     );
     for body in [r#"{"jsonrpc":"2.0","id":"a","result":null}"#, r#"{"jsonrpc":"2.0","id":"a","error":{"code":1,"message":""}}"#] {
         assert!(matches!(parse(body.as_bytes()), Ok(Message::Response(Response { id })) if id.as_json() == r#""a""#), "{body}");

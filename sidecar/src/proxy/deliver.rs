@@ -46,24 +46,24 @@ impl Proxy {
             return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, call).boxed_unsync());
         }
         let closing = if asking.asked.is_endless() { self.drain.closing() } else { self.drain.deadline() };
-        let mut gate = self.gate(asking, &head, call);
+        let (mut gate, way) = self.gate(asking, &head, call);
         if headers::is_encoded(&head.headers) {
             return own(gate.refuse(AnswerFault::Encoded));
         }
         if carrier == Carrier::EventStream {
-            let events = Events::new(answer, gate, self.room.clone(), self.limits.event_bytes, closing);
+            let events = Events::new(answer, gate, way, self.room.clone(), self.limits.event_bytes, closing);
             return respond_with(&head, headers::Body::Replaced, events.boxed_unsync());
         }
         if reads {
             return match self.room.hold(answer).await {
-                Ok((body, taken)) => deliver_whole(&head, body, taken, gate),
+                Ok((body, taken)) => deliver_whole(&head, body, taken, gate, way),
                 Err(NotHeld::TooLarge) => own(gate.refuse(AnswerFault::TooLarge)),
                 Err(NotHeld::NoRoom) => own(gate.refuse(AnswerFault::NoRoom)),
                 Err(NotHeld::Cut(error)) => own(gate.failed(error.fault())),
             };
         }
         match relay::beginning(answer, &self.room).await {
-            Ok(Beginning::Whole(body)) => deliver_whole(&head, body, Taken::default(), gate),
+            Ok(Beginning::Whole(body)) => deliver_whole(&head, body, Taken::default(), gate, way),
             Ok(Beginning::Long(start, answer)) => match Followed::new(start, answer, gate, binds) {
                 Ok(followed) => respond_with(&head, headers::Body::Untouched, followed.boxed_unsync()),
                 Err(mut gate) => own(gate.refuse(AnswerFault::Unreadable)),
@@ -72,7 +72,7 @@ impl Proxy {
         }
     }
 
-    fn gate(&self, asking: Asking<'_>, head: &Parts, call: Option<CallAnswer>) -> Gate {
+    fn gate(&self, asking: Asking<'_>, head: &Parts, call: Option<CallAnswer>) -> (Gate, Arc<WayBack>) {
         let Asking { peer, path, mut headers, era, decision_id, asked } = asking;
         // The answer to `initialize` names the session that its own stream belongs to.
         if let Some(session) = head.headers.get(SESSION_ID) {
@@ -83,18 +83,30 @@ impl Proxy {
                 self.sessions.opened(session);
             }
         }
+        let gate = Gate {
+            books: Arc::clone(&self.books),
+            caller: peer.caller.clone(),
+            server: peer.server.clone(),
+            session: headers::session_id(&headers).map(str::to_owned),
+            sessions: Arc::clone(&self.sessions),
+            asked,
+            era,
+            decision_id,
+            call,
+            passed: Passed::default(),
+        };
         let (books, link) = (Arc::clone(&self.books), Arc::clone(&peer.link));
         let way = WayBack { books, caller: peer.caller.clone(), server: peer.server.clone(), link, path, headers, era };
-        Gate { way: Arc::new(way), sessions: Arc::clone(&self.sessions), asked, era, decision_id, call, passed: Passed::default() }
+        (gate, Arc::new(way))
     }
 }
 
 /// Passes on a body that is whole, as far as it may pass.
-fn deliver_whole(head: &Parts, body: Bytes, taken: Taken, mut gate: Gate) -> Response<ProxyBody> {
+fn deliver_whole(head: &Parts, body: Bytes, taken: Taken, mut gate: Gate, way: Arc<WayBack>) -> Response<ProxyBody> {
     let binds = head.status.is_success();
     let Judged { passing, words } = gate.judge(&body);
     if !words.is_empty() {
-        tokio::spawn(Arc::clone(&gate.way).settle(words));
+        tokio::spawn(way.settle(words));
     }
     // A body is one message, so that of a request is its answer.
     let is_missing = binds && gate.expects().is_some() && !gate.has_answered();

@@ -1,0 +1,152 @@
+//! One message of a client, judged: it goes to the server as it is, or it is answered here. The same for every transport.
+//!
+//! Guarantee: what was found is in the record before anything is sent.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::Response;
+use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
+
+use crate::books::{Books, Record};
+use crate::era::Era;
+use crate::gate::Asked;
+use crate::message::{self, Id, Message, Request, ToolCall};
+use crate::respond;
+use crate::session::Sessions;
+use crate::state::Enforced;
+use crate::task;
+
+/// A message that was read, and where it comes from.
+#[derive(Debug)]
+pub struct Received<'a> {
+    /// Who sent it.
+    pub caller: &'a Caller,
+    /// The session that it belongs to, if one was opened through the sidecar.
+    pub session: Option<&'a str>,
+    /// What is remembered of sessions and tasks.
+    pub sessions: &'a Sessions,
+    /// The server that it is for.
+    pub server: ServerName<'a>,
+    /// The message.
+    pub message: &'a Message,
+    /// The bytes that it was read from.
+    pub body: &'a [u8],
+    /// The protocol that it speaks.
+    pub era: Era,
+}
+
+/// What becomes of a message of a client.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It goes to the server: the very bytes that were judged. This is what the server is asked.
+    Passes(Asked),
+    /// It does not. This is the answer; its body is empty if nobody waits for one.
+    Answered(Response<Bytes>),
+}
+
+/// Judges a message by these policies, and writes down what was found.
+pub fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, record: &mut Record) -> Verdict {
+    match received.message {
+        Message::Request(request) => match &request.call {
+            Some(call) => judge_call(books, enforced, received, &request.id, call, record),
+            None => judge_request(enforced, received, request, record),
+        },
+        Message::Notification(notification) => match judge_method(enforced, &notification.method, record) {
+            MethodVerdict::Passes => Verdict::Passes(Asked::Nothing),
+            // It is dropped: nobody waits for an answer.
+            MethodVerdict::Unknown | MethodVerdict::Refused(_) => Verdict::Answered(respond::accepted()),
+        },
+        // An answer to a request of the server. Without a policy no request of the server was let through.
+        Message::Response(_) if enforced.policies.in_force(received.caller) => Verdict::Passes(Asked::Nothing),
+        Message::Response(_) => Verdict::Answered(respond::accepted()),
+    }
+}
+
+fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>, id: &Id, call: &ToolCall, record: &mut Record) -> Verdict {
+    record.call(call, &enforced.policies);
+    if !call.has_proper_name(|name| books.has_listed(name)) {
+        record.malformed("tool_name");
+        return Verdict::Answered(respond::improper_tool_name(id, received.era, record.decision_id()));
+    }
+    let asked = Call {
+        tool: &call.name,
+        arguments: call.arguments(received.body),
+        caller: received.caller,
+        session: received.session,
+        server: received.server,
+    };
+    let began = Instant::now();
+    let Outcome { decision, audited } = books.state.decide(&enforced.policies, &asked);
+    books.metrics.decision_took(began.elapsed());
+    record.audited(audited, enforced);
+    match decision {
+        Decision::Refused(refusal) => {
+            record.refused(&refusal, enforced);
+            tracing::debug!(decision.id = record.decision_id(), code = %refusal.code, "refused a call");
+            Verdict::Answered(match refusal.code {
+                Code::Hidden => respond::unknown_tool(id, received.era, &call.name, &books.unknown_tool()),
+                _ => respond::denied_call(id, received.era, &call.name, &refusal, record.decision_id()),
+            })
+        }
+        Decision::Allowed(allowed) => {
+            record.allowed(allowed, enforced);
+            Verdict::Passes(Asked::Call { id: id.clone(), tool: call.name.clone() })
+        }
+    }
+}
+
+/// A request that is not a call.
+fn judge_request(enforced: &Enforced, received: &Received<'_>, request: &Request, record: &mut Record) -> Verdict {
+    let Request { id, method, task, .. } = request;
+    match judge_method(enforced, method, record) {
+        MethodVerdict::Passes => {}
+        MethodVerdict::Unknown => return Verdict::Answered(respond::unknown_method(id, received.era)),
+        MethodVerdict::Refused(refusal) => {
+            return Verdict::Answered(respond::denied_method(id, method, &refusal, record.decision_id()));
+        }
+    }
+    if task::is_about_one(method) {
+        let Some(tool) = task.as_ref().and_then(|task| received.sessions.tool_of_task(task)) else {
+            record.malformed("unknown_task");
+            return Verdict::Answered(respond::unknown_task(id));
+        };
+        // What a task brings is the tool's result; that a call of the tool was allowed once is not enough. To end it is no harm.
+        if method != "tasks/cancel" && !enforced.policies.lists(received.caller, &tool) {
+            let refusal = respond::without_rule(Code::ToolDenied);
+            record.refused(&refusal, enforced);
+            return Verdict::Answered(respond::denied_method(id, method, &refusal, record.decision_id()));
+        }
+    }
+    Verdict::Passes(Asked::by(request))
+}
+
+/// What becomes of a message that is no call.
+enum MethodVerdict {
+    Passes,
+    /// It is answered as by a server that does not know it.
+    Unknown,
+    Refused(Refusal),
+}
+
+fn judge_method(enforced: &Enforced, method: &str, record: &mut Record) -> MethodVerdict {
+    let MethodOutcome { refusal, audited } = enforced.policies.decide_method(method);
+    let is_denied_by_name = refusal.as_ref().is_some_and(|refusal| refusal.rule.is_some());
+    if !message::is_known_method(method) && !is_denied_by_name && !enforced.policies.allows_by_name(method) {
+        record.malformed("unknown_method");
+        return MethodVerdict::Unknown;
+    }
+    record.audited(audited, enforced);
+    if let Some(refusal) = refusal {
+        record.refused(&refusal, enforced);
+        return MethodVerdict::Refused(refusal);
+    }
+    record.passed_if_audited();
+    MethodVerdict::Passes
+}
+
+/// The refusal of a message that no policy speaks about.
+#[must_use]
+pub fn no_policy() -> Refusal {
+    Refusal { code: Code::NoPolicy, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
+}
