@@ -216,11 +216,13 @@ impl<'a> Scanner<'a> {
     }
 
     /// Where the scan stands. After [`Scanner::kind`]: at the first byte of the value.
+    #[must_use]
     pub fn position(&self) -> usize {
         self.at
     }
 
     /// The text at a place that [`Scanner::value`] returned.
+    #[must_use]
     pub fn source(&self, place: Range<usize>) -> &'a str {
         &self.text[place]
     }

@@ -36,9 +36,9 @@ fn folds_to_one_of(key: impl Iterator<Item = char>, known: &[&str]) -> bool {
 /// Keys that nobody confuses have different ones, but for chance (2^-64) and for a caller who searches for two: such a call is refused,
 /// and none passes that should not.
 pub(crate) fn folded(key: &str) -> u64 {
+    const START: u64 = 0xcbf2_9ce4_8422_2325;
     // FNV-1a: the same everywhere, and quick on the few bytes of a key.
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    const START: u64 = 0xcbf2_9ce4_8422_2325;
     if key.is_ascii() {
         return key.bytes().filter(u8::is_ascii_graphic).map(|byte| byte.to_ascii_lowercase()).fold(START, mix);
     }
