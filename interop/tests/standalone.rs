@@ -194,7 +194,8 @@ fn a_server_without_the_newest_revision_reports_progress_and_asks_its_client() {
     let mut command = Command::new(python("mcp-1.30.0"));
     command.arg(folder().join("servers/python/stdio.py"));
     let sidecar = Sidecar::offer("tools: {count: {}, greet: {}}", &command);
-    for client in Client::ALL {
+    // This one has no way back from a server that does not know `server/discover`.
+    for client in Client::ALL.into_iter().filter(|client| *client != Client::RustNewest) {
         let mut agent = connect(client, &sidecar);
         assert_eq!(agent.protocol, "2025-11-25", "{client:?}");
         assert_eq!(agent.list(), ["count", "greet"], "{client:?}");

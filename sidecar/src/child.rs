@@ -257,13 +257,12 @@ impl Process {
             self.signal(Signal::TERM);
             status = timeout(GRACE, self.child.wait()).await;
         }
-        let status = match status {
-            Ok(status) => status,
-            Err(_) => {
-                tracing::warn!("the server did not end on SIGTERM: SIGKILL");
-                self.signal(Signal::KILL);
-                self.child.wait().await
-            }
+        let status = if let Ok(status) = status {
+            status
+        } else {
+            tracing::warn!("the server did not end on SIGTERM: SIGKILL");
+            self.signal(Signal::KILL);
+            self.child.wait().await
         };
         // What the server started and left behind.
         self.signal(Signal::TERM);

@@ -33,15 +33,15 @@ enum Command {
     Serve,
     /// Ask the sidecar of this pod to drain, and exit
     Drain,
-    /// Guard one server without a cluster
+    /// Guard one server without a cluster.
+    ///
+    /// In front of a server that speaks HTTP, with --listen and --upstream. Or with a server that speaks MCP on its standard input and
+    /// output: it is started, and offered over HTTP at --listen; without --listen, callers are whoever starts this program and speaks MCP
+    /// to it, as desktop clients do.
     Run(Run),
 }
 
-/// Guard one server without a cluster.
-///
-/// In front of a server that speaks HTTP, with --listen and --upstream. Or with a server that speaks MCP on its standard input and
-/// output: it is started, and offered over HTTP at --listen; without --listen, callers are whoever starts this program and speaks MCP
-/// to it, as desktop clients do.
+/// The options of `run`.
 #[derive(Args)]
 struct Run {
     /// Policy file, YAML or JSON, or a folder of them; read again when they change

@@ -251,17 +251,17 @@ impl Proxy {
             Verdict::Answered(answer) => return Ok(own(answer)),
         };
         let mut passing = Passing { peer, record, headers: head.headers, body, era, path };
-        Ok(match asked {
-            Asked::Call { id, tool } => self.forward_call(passing, id, tool).await,
-            asked if asked.is_endless() => match Arc::clone(&self.streams).try_acquire_owned() {
-                Ok(room) => self.forward(passing, asked).await.map(|body| Holding::new(body, room).boxed_unsync()),
-                Err(_) => {
-                    passing.record.malformed("streams");
-                    too_many_streams()
-                }
-            },
-            asked => self.forward(passing, asked).await,
-        })
+        if let Asked::Call { id, tool } = asked {
+            return Ok(self.forward_call(passing, id, tool).await);
+        }
+        if !asked.is_endless() {
+            return Ok(self.forward(passing, asked).await);
+        }
+        let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
+            passing.record.malformed("streams");
+            return Ok(too_many_streams());
+        };
+        Ok(self.forward(passing, asked).await.map(|body| Holding::new(body, room).boxed_unsync()))
     }
 
     /// Forwards an allowed call.

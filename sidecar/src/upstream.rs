@@ -133,9 +133,8 @@ impl SendError {
                 AnswerFault::NotReached
             }
             Self::NotWritten(error) => error.fault(),
-            Self::Ended => AnswerFault::NoAnswer,
             Self::Lost(cause) if cause.is_parse() => AnswerFault::NotHttp,
-            Self::Lost(_) => AnswerFault::NoAnswer,
+            Self::Lost(_) | Self::Ended => AnswerFault::NoAnswer,
             Self::TimedOut => AnswerFault::AnswerTimeout,
         }
     }

@@ -341,6 +341,17 @@ fn a_server_that_does_not_end_is_ended_with_all_that_it_started() {
 }
 
 #[test]
+fn what_a_server_leaves_behind_ends_with_it() {
+    let mut client = Client::start_in_manner(&json!({"default": "allow"}), "leaving");
+    assert!(ran(&client.call("read")));
+    let log = lines(&client.path("log"));
+    let left = log.iter().find_map(|line| line.strip_prefix("child ")).unwrap();
+    assert!(is_alive(left));
+    assert_eq!(client.leave().0, Some(0));
+    eventually("it ends", || !is_alive(left));
+}
+
+#[test]
 fn a_server_that_cannot_be_started_is_a_wrong_configuration() {
     let policy = tempfile::NamedTempFile::new().unwrap();
     fs::write(policy.path(), "{}").unwrap();

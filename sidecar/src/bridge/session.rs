@@ -150,11 +150,9 @@ impl Session {
         match server_word(&line) {
             Ok(ServerWord::Response { id: Some(id), .. }) => {
                 let answered = lock(&self.routes).pending.answered(&id);
-                match answered {
-                    Some(waiting) => waiting.end(Some(Bytes::from(line.into_owned()))),
-                    // Rule 18: nothing but answers to what was asked.
-                    None => tracing::debug!("dropped an answer of the server that nobody waits for"),
-                }
+                // Rule 18: nothing but answers to what was asked.
+                let Some(waiting) = answered else { return tracing::debug!("dropped an answer of the server that nobody waits for") };
+                waiting.end(Some(Bytes::from(line.into_owned())));
             }
             Ok(ServerWord::Request { .. } | ServerWord::Notification { .. }) => lock(&self.routes).send(Bytes::from(line.into_owned())),
             Ok(ServerWord::Response { id: None, .. }) | Err(_) => tracing::warn!("dropped a line of the server that is no message"),

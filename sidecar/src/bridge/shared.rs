@@ -106,10 +106,12 @@ impl Shared {
                 };
                 waiting.end(Some(back.restored(&line, &renamed).into()));
             }
-            ServerWord::Notification { .. } => match back.about.as_ref().and_then(|id| pending.get(id)) {
-                Some(Asked { renamed, waiting }) => waiting.send(back.restored(&line, renamed).into()),
-                None => tracing::debug!("dropped a notification of the server that names no request"),
-            },
+            ServerWord::Notification { .. } => {
+                let Some(Asked { renamed, waiting }) = back.about.as_ref().and_then(|id| pending.get(id)) else {
+                    return tracing::debug!("dropped a notification of the server that names no request");
+                };
+                waiting.send(back.restored(&line, renamed).into());
+            }
             // This revision has no requests of servers.
             ServerWord::Request { .. } => tracing::warn!("dropped a request of the server"),
         }

@@ -102,7 +102,8 @@ impl Content {
     fn sha256(&self) -> String {
         let digest = |text: &str| hex_sha256(text.as_bytes());
         if self.is_folder {
-            digest(&self.texts.iter().map(|(name, text)| format!("{}  {name}\n", digest(text))).collect::<String>())
+            let lines: Vec<_> = self.texts.iter().map(|(name, text)| format!("{}  {name}\n", digest(text))).collect();
+            digest(&lines.concat())
         } else {
             self.texts.values().map(|text| digest(text)).collect()
         }

@@ -197,14 +197,12 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
         match server_word(&line) {
             Ok(ServerWord::Response { id, .. }) => {
                 let answered = id.and_then(|id| self.pending().answered(&id));
-                match answered {
-                    Some(waiting) => self.answer(waiting, &line).await,
-                    // Rule 18: nothing but answers to what was asked.
-                    None => {
-                        tracing::debug!("dropped an answer of the server that nobody waits for");
-                        Ok(())
-                    }
-                }
+                // Rule 18: nothing but answers to what was asked.
+                let Some(waiting) = answered else {
+                    tracing::debug!("dropped an answer of the server that nobody waits for");
+                    return Ok(());
+                };
+                self.answer(waiting, &line).await
             }
             Ok(ServerWord::Request { .. } | ServerWord::Notification { .. }) => {
                 let Judged { passing, words } = self.gate(Asked::Nothing, Era::Legacy, String::new()).judge(&line);

@@ -67,6 +67,7 @@ def call(message):
 
 if manner == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if manner in ("stubborn", "leaving"):
     left = subprocess.Popen(["sleep", "600"])
     log.write(f"child {left.pid}\n")
 log.write(f"pid {os.getpid()}\n")
