@@ -152,29 +152,6 @@ async fn rule_12_a_body_whose_end_could_be_read_in_two_ways_is_refused() {
     assert!(!got.headers.contains_key("transfer-encoding"));
 }
 
-/// The HTTP library takes such a body as chunked, as HTTP says, and drops the length before anybody sees it: what is judged is what goes on,
-/// in a framing of our own, and nothing that follows on the connection is read.
-#[tokio::test]
-async fn rule_12_a_length_beside_chunks_leads_to_no_second_request() {
-    let pair = Pair::allowing_all().await;
-    let (body, hidden) = (call(1, "read").to_string(), call(2, "purge").to_string());
-    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-    let smuggled = format!(
-        "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{hidden}",
-        hidden.len()
-    );
-    for framing in ["transfer-encoding: chunked\r\ncontent-length: 5", "content-length: 5\r\ntransfer-encoding: chunked"] {
-        let mut stream = TcpStream::connect(pair.sidecar.proxy).await.unwrap();
-        let head = format!("POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{framing}\r\n\r\n");
-        stream.write_all([head.as_bytes(), chunked.as_bytes(), smuggled.as_bytes()].concat().as_slice()).await.unwrap();
-        // The connection may be reset once the answer is sent.
-        let _ = in_time("the connection ends", stream.read_to_end(&mut Vec::new())).await;
-        let got = pair.server.got().pop().unwrap();
-        assert_eq!((got.body, &got.headers["content-length"]), (body.clone().into(), &body.len().to_string().parse().unwrap()));
-    }
-    assert_eq!(pair.server.requests(), 2);
-}
-
 #[tokio::test]
 async fn rule_13_claims_about_who_is_asking_do_not_go_on() {
     let pair = Pair::allowing_all().await;
