@@ -209,7 +209,7 @@ impl Proxy {
             Ok(Ok((body, taken))) => taken.keep(body),
             Ok(Err(NotHeld::TooLarge)) => return Ok(refuse(record, &Malformed::too_large())),
             Ok(Err(NotHeld::Cut(_))) => {
-                record.malformed("cut");
+                record.malformed("cut_off");
                 return Err(Closed::Cut);
             }
             Ok(Err(NotHeld::NoRoom)) => {

@@ -75,6 +75,7 @@ fn lookalikes() -> Vec<Variant> {
         top("`ID` beside `id`", r#""ID":2"#),
         top("`\\u0130d`, which folds to `id`", r#""\u0130d":2"#),
         top("`JsonRpc` beside `jsonrpc`", r#""JsonRpc":"1.0""#),
+        variant(2, "keys of `arguments` that only look alike", arguments(r#"{"path":"/a","Path":"/b"}"#)),
         variant(2, "`Name` alone", params(r#""Name":"danger""#)),
         variant(2, "`ProgressToken` in `_meta`", params(r#""name":"safe","_meta":{"ProgressToken":1}"#)),
         variant(

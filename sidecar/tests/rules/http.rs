@@ -152,23 +152,6 @@ async fn rule_12_a_body_whose_end_could_be_read_in_two_ways_is_refused() {
     assert!(!got.headers.contains_key("transfer-encoding"));
 }
 
-/// Whether such a request is refused or read as HTTP says (chunked), what it could hide from others never becomes a request.
-#[tokio::test]
-async fn rule_12_a_length_beside_chunks_leads_to_no_second_request() {
-    let pair = Pair::allowing_all().await;
-    let (body, hidden) = (call(1, "read").to_string(), call(2, "purge").to_string());
-    let chunked = format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
-    let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
-    let smuggled = format!("{head}content-length: {}\r\n\r\n{hidden}", hidden.len());
-    for framing in ["transfer-encoding: chunked\r\ncontent-length: 5", "content-length: 5\r\ntransfer-encoding: chunked"] {
-        let mut stream = TcpStream::connect(pair.sidecar.proxy).await.unwrap();
-        stream.write_all(format!("{head}{framing}\r\n\r\n{chunked}{smuggled}").as_bytes()).await.unwrap();
-        // The connection may be reset once the answer is sent.
-        let _ = in_time("the connection ends", stream.read_to_end(&mut Vec::new())).await;
-    }
-    assert!(pair.server.got().iter().all(|got| got.body == body), "{:?}", pair.server.got());
-}
-
 #[tokio::test]
 async fn rule_13_claims_about_who_is_asking_do_not_go_on() {
     let pair = Pair::allowing_all().await;
