@@ -7,7 +7,8 @@ mod support;
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Request, StatusCode};
+use http_body_util::Full;
 use mcp_policy_sidecar::config::{Config, Limits};
 use serde_json::{Value, json};
 use support::raw::{RawServer, Step, flood, say};
@@ -365,8 +366,7 @@ async fn open_streams_are_fewer_than_connections_so_calls_get_through() {
     let stream = vec![Step::Read, say(EVENTS), Step::Wait];
     let server = RawServer::start(vec![stream.clone(), good(), stream]).await;
     let sidecar = Sidecar::configured(&server.url(), &policy(), |config| config.limits.streams = 1);
-    let get =
-        || http::Request::get("/mcp").header("host", "localhost").header("accept", "text/event-stream").body(Default::default()).unwrap();
+    let get = || Request::get("/mcp").header("host", "localhost").header("accept", "text/event-stream").body(Full::default()).unwrap();
     let mut client = Client::connect(sidecar.proxy).await;
     let open = client.open(get()).await;
     assert_eq!(open.status(), StatusCode::OK);
