@@ -163,10 +163,8 @@ impl Connection {
         let head = self.call().await?;
         let session =
             head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("mcp-session-id:").then(|| line[15..].trim().to_owned()));
-        let mut headers = "mcp-protocol-version: 2025-11-25\r\n".to_owned();
-        if let Some(session) = session {
-            headers += &format!("mcp-session-id: {session}\r\n");
-        }
+        let session = session.map(|session| format!("mcp-session-id: {session}\r\n")).unwrap_or_default();
+        let headers = format!("mcp-protocol-version: 2025-11-25\r\n{session}");
         let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
         self.request = post(target.address, &headers, &initialized.to_string());
         self.call().await?;

@@ -368,9 +368,7 @@ impl Body for Wire {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
-                if let Err(error) = self.patience.came() {
-                    return self.failed(error);
-                }
+                self.patience.waiting = None;
                 self.give_back_at_end();
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -411,17 +409,7 @@ impl Patience {
         Self { silence, end, waiting: None }
     }
 
-    fn is_over(&self) -> bool {
-        self.end.is_some_and(|end| Instant::now() >= end)
-    }
-
-    /// A piece has come.
-    fn came(&mut self) -> Result<(), AnswerError> {
-        self.waiting = None;
-        if self.is_over() { Err(AnswerError::TooLong) } else { Ok(()) }
-    }
-
-    /// Nothing has come. Ends when that lasts too long.
+    /// Nothing has come. Ends when that lasts too long; however fast pieces come, there is a moment without one now and then.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<AnswerError> {
         let Self { silence, end, waiting } = self;
         let waiting = waiting.get_or_insert_with(|| {
@@ -429,7 +417,9 @@ impl Patience {
             Box::pin(sleep_until(end.map_or(silent, |end| silent.min(end)).into()))
         });
         match waiting.as_mut().poll(cx) {
-            Poll::Ready(()) => Poll::Ready(if self.is_over() { AnswerError::TooLong } else { AnswerError::Idle }),
+            Poll::Ready(()) => {
+                Poll::Ready(if end.is_some_and(|end| Instant::now() >= end) { AnswerError::TooLong } else { AnswerError::Idle })
+            }
             Poll::Pending => Poll::Pending,
         }
     }

@@ -7,7 +7,8 @@ mod support;
 
 use std::time::Duration;
 
-use http::StatusCode;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full};
 use mcp_policy_sidecar::config::{Config, Limits};
 use serde_json::{Value, json};
 use support::raw::{RawServer, Step, flood, say};
@@ -365,8 +366,7 @@ async fn open_streams_are_fewer_than_connections_so_calls_get_through() {
     let stream = vec![Step::Read, say(EVENTS), Step::Wait];
     let server = RawServer::start(vec![stream.clone(), good(), stream]).await;
     let sidecar = Sidecar::configured(&server.url(), &policy(), |config| config.limits.streams = 1);
-    let get =
-        || http::Request::get("/mcp").header("host", "localhost").header("accept", "text/event-stream").body(Default::default()).unwrap();
+    let get = || Request::get("/mcp").header("host", "localhost").header("accept", "text/event-stream").body(Full::default()).unwrap();
     let mut client = Client::connect(sidecar.proxy).await;
     let open = client.open(get()).await;
     assert_eq!(open.status(), StatusCode::OK);
@@ -407,4 +407,16 @@ async fn a_stream_that_breaks_ends_with_an_error_unless_the_client_can_ask_for_t
         assert_eq!(events.len(), if told { 2 } else { 1 }, "{}", answer.text());
         assert_eq!(events.last().unwrap()["error"]["code"] == -32603, told, "{}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_never_ends_is_ended_however_fast_it_comes() {
+    let (_, request, script) = endless().into_iter().next().unwrap();
+    let server = RawServer::start(vec![script]).await;
+    let sidecar = Sidecar::configured(&server.url(), &policy(), small);
+    let mut answer = Client::connect(sidecar.proxy).await.open(mcp(request.to_string())).await;
+    in_time("the end", async { while let Some(Ok(_)) = answer.frame().await {} }).await;
+    assert!(sidecar.metrics().await.contains("mcp_policy_upstream_faults_total{reason=\"total_timeout\"} 1\n"));
+    let line = &sidecar.audit.at_least(1).await[0];
+    assert_eq!((line["upstreamFault"].as_str(), &line["upstreamStatus"]), (Some("total_timeout"), &json!(200)));
 }
