@@ -1,4 +1,5 @@
 //! Servers on stdio that others published, behind a sidecar without a cluster: offered over HTTP, and started by a desktop client.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -22,7 +23,7 @@ const POLICY: &str = r#"
 "#;
 const EXPORT: &str = "start_dicom_export_job";
 
-/// A stand-in for AWS HealthImaging that starts every export job and counts them.
+/// A stand-in for AWS `HealthImaging` that starts every export job and counts them.
 struct Aws {
     address: SocketAddr,
     jobs: Arc<AtomicUsize>,

@@ -159,7 +159,7 @@ mod tests {
     fn the_expressions_of_a_policy_are_bounded_in_all_and_each_counts_once() {
         let large = |i: usize| format!(r"^{i}[\pL]{{20}}$");
         let mut regexps = Regexps::default();
-        let fit = (0..).take_while(|i| regexps.compile(&large(*i)).is_ok()).count();
+        let fit = (0..1000).take_while(|i| regexps.compile(&large(*i)).is_ok()).count();
         assert!((10..100).contains(&fit), "{fit}");
         let full = regexps.compile(&large(fit)).unwrap_err();
         assert!(full.starts_with("the regular expressions of the policy take more than 16 MiB in all, counted up to this one"), "{full}");

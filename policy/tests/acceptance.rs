@@ -55,7 +55,8 @@ fn what_cannot_be_enforced_does_not_compile_and_all_of_it_is_told() {
     assert_eq!(errors(&json!({"tools": {"a": limit("c", json!("minute"), 1), "b": limit("c", json!(60), 1)}})), "", "60 is a minute");
 }
 
-/// Each bound: what is as large as it may be, and the same with one more.
+/// "`hide`: [pattern], ≤ 256", "`tools`: map pattern → rule, ≤ 512", "`reason`: string ≤ 512" (and "512 Unicode characters each"), "`require`:
+/// [condition], ≤ 32", "`denyIf`: [`{conditions: […], reason}`], ≤ 32", "`limits`: [limit], ≤ 16": as large as it may be, and one more.
 #[test]
 fn each_bound_is_where_it_says() {
     type Sized = fn(usize) -> Value;
@@ -75,11 +76,11 @@ fn each_bound_is_where_it_says() {
             |n| rule(&json!({"denyIf": [{"conditions": vec![exists(); n]}]})),
             "tools.t.denyIf[0].conditions: has 33 conditions; at most 32 are allowed",
         ),
-        (16, |n| rule(&json!({"limits": vec![limit("c", json!(1)); n]})), "tools.t.limits: has 17 limits; at most 16 are allowed"),
+        (16, |n| rule(&json!({"limits": vec![limit("c", 1); n]})), "tools.t.limits: has 17 limits; at most 16 are allowed"),
         (4 << 20, |n| rule(&json!({"arguments": {"maxBytes": n}})), "tools.t.arguments.maxBytes: is at most 4194304: no message is longer"),
         (
             256,
-            |n| rule(&json!({"limits": [limit(&"é".repeat(n), json!(1))]})),
+            |n| rule(&json!({"limits": [limit(&"é".repeat(n), 1)]})),
             "tools.t.limits[0].counter: a counter's name has 1 to 256 characters",
         ),
         (512, |n| rule(&json!({"reason": "é".repeat(n)})), "tools.t.reason: has at most 512 characters; this one has 513"),
@@ -114,7 +115,8 @@ fn exists() -> Value {
     json!({"path": "args.a", "op": "exists"})
 }
 
-fn limit(counter: &str, max: Value) -> Value {
+fn limit(counter: &str, max: impl Into<Value>) -> Value {
+    let max = max.into();
     json!({"counter": counter, "window": 1, "max": max})
 }
 
@@ -138,7 +140,7 @@ fn fields_that_never_act_are_warned_of() {
         ("arguments", json!({"maxBytes": 1})),
         ("require", json!([exists()])),
         ("denyIf", json!([{"conditions": [exists()]}])),
-        ("limits", json!([limit("c", json!(1))])),
+        ("limits", json!([limit("c", 1)])),
         ("rateLimit", json!({"max": 1, "window": 1})),
     ];
     for action in ["deny", "hide"] {

@@ -89,7 +89,7 @@ fn condition(alike: Alike) -> BoxedStrategy<Value> {
     let regex = prop::sample::select(&EXPRESSIONS[..]);
     let plain = prop::sample::select(vec![json!("main"), json!("a")]);
     let contained = if alike == Alike::All { plain.boxed() } else { scalar().boxed() };
-    let compared = if alike != Alike::Some { scalar().boxed() } else { prop_oneof![scalar(), composite()].boxed() };
+    let compared = if alike == Alike::Some { prop_oneof![scalar(), composite()].boxed() } else { scalar().boxed() };
     let (one, many) = (compared.clone(), compared);
     let test = prop_oneof![
         4 => (prop::sample::select(vec!["eq", "neq"]), one),

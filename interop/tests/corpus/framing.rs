@@ -18,7 +18,7 @@ fn then(first: &Request, second: &[u8]) -> Vec<u8> {
 /// `danger` in one chunk, with these header lines for its coding.
 fn coded(lines: &[&str]) -> Request {
     let chunked = post(danger()).chunked(4096);
-    lines.iter().fold(chunked.without("Transfer-Encoding"), |request, line| request.with(line))
+    lines.iter().fold(chunked.without("Transfer-Encoding"), super::request::Request::with)
 }
 
 fn lengths() -> Vec<Variant> {
@@ -153,7 +153,7 @@ fn smuggled() -> Vec<Variant> {
     let safe_chunk = format!("{:x}\r\n{}\r\n0\r\n\r\n", safe().len(), safe());
     let in_front = |lines: &[&str], body: &[u8]| {
         let request = open(post(b"")).without("Content-Length");
-        lines.iter().fold(request, |request, line| request.with(line)).body(body)
+        lines.iter().fold(request, super::request::Request::with).body(body)
     };
     vec![
         two(12, "two requests, safe then danger", then(&open(post(safe())), &hidden)),

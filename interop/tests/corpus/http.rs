@@ -137,7 +137,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 
 fn repeated() -> Vec<Variant> {
     let v = |name, request: Request| variant(11, name, request);
-    let with = |name, lines: &[&[u8]]| variant(11, name, lines.iter().fold(post(danger()), |request, line| request.with(line)));
+    let with = |name, lines: &[&[u8]]| variant(11, name, lines.iter().fold(post(danger()), super::request::Request::with));
     vec![
         with("Host twice, equal", &[b"Host: 127.0.0.1:8080"]),
         with("Host twice, different", &[b"Host: evil.example"]),
@@ -174,7 +174,7 @@ fn repeated() -> Vec<Variant> {
 }
 
 fn legacy_mirrors() -> Vec<Variant> {
-    let v = |name, lines: &[&str]| variant(14, name, lines.iter().fold(post(danger()), |request, line| request.with(line)));
+    let v = |name, lines: &[&str]| variant(14, name, lines.iter().fold(post(danger()), super::request::Request::with));
     vec![
         v("legacy: Mcp-Name says safe", &["Mcp-Name: safe"]),
         v("legacy: Mcp-Name says safe, with a version", &["MCP-Protocol-Version: 2025-11-25", "Mcp-Name: safe"]),
@@ -193,7 +193,7 @@ fn modern_mirrors() -> Vec<Variant> {
     let name = |title, line: &str| variant(14, title, modern(r#""name":"danger""#).with(line));
     let region = |title, lines: &[&str]| {
         let request = modern(r#""name":"region","arguments":{"region":"eu"}"#).with("Mcp-Name: region");
-        variant(14, title, lines.iter().fold(request, |request, line| request.with(line)))
+        variant(14, title, lines.iter().fold(request, super::request::Request::with))
     };
     vec![
         variant(14, "modern: no Mcp-Name", modern(r#""name":"danger""#)),

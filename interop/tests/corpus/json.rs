@@ -43,7 +43,8 @@ fn duplicates() -> Vec<Variant> {
 }
 
 fn many_keys() -> String {
-    (0..1000).map(|key| format!(r#""k{key}":{key},"#)).collect()
+    let keys: Vec<_> = (0..1000).map(|key| format!(r#""k{key}":{key},"#)).collect();
+    keys.concat()
 }
 
 fn lookalikes() -> Vec<Variant> {

@@ -101,7 +101,7 @@ fn envelopes() -> Vec<Legitimate> {
 }
 
 fn heads() -> Vec<Legitimate> {
-    let with = |name, lines: &[&[u8]]| runs(name, lines.iter().fold(post(safe()), |request, line| request.with(line)));
+    let with = |name, lines: &[&[u8]]| runs(name, lines.iter().fold(post(safe()), super::request::Request::with));
     vec![
         runs("names of headers in upper case", post(safe()).without("Content-Type").with("CONTENT-TYPE: application/json")),
         runs("white space around a header's value", post(safe()).but("Content-Type: \t application/json \t")),

@@ -132,10 +132,21 @@ fn expected(request: &Request, authority: &str) -> Vec<(String, Vec<u8>)> {
         let name = String::from_utf8(line[..at].to_ascii_lowercase()).unwrap();
         let value = line[at + 1..].trim_ascii();
         match name.as_str() {
-            "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade" | "content-length" | "expect" => {}
-            "forwarded" | "x-forwarded-for" | "x-real-ip" | "x-http-method-override" => {}
-            // What `Connection` named.
-            "x-gone" | "accept-encoding" => {}
+            // `Connection` named `x-gone`.
+            "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "content-length"
+            | "expect"
+            | "forwarded"
+            | "x-forwarded-for"
+            | "x-real-ip"
+            | "x-http-method-override"
+            | "x-gone"
+            | "accept-encoding" => {}
             "host" => headers.push((name, authority.into())),
             _ => headers.push((name, value.to_vec())),
         }

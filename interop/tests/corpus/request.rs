@@ -139,6 +139,7 @@ impl Request {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a table of cases reads better without borrows")]
 pub fn variant(rule: u8, name: &'static str, request: Request) -> Variant {
     raw(rule, name, request.bytes())
 }

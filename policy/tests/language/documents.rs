@@ -66,7 +66,7 @@ fn a_published_grant_works_under_spec() {
     assert_eq!(read::file("p", RESOURCE).unwrap()[0].document, bare);
 }
 
-/// "their snake_case fields (`deny_if`, `all_tools`, `on_deny`) are refused with a hint to `mcp-policy import`."
+/// "their `snake_case` fields (`deny_if`, `all_tools`, `on_deny`) are refused with a hint to `mcp-policy import`."
 #[test]
 fn a_gateways_spelling_is_refused_with_a_hint_to_import() {
     for (document, field) in [

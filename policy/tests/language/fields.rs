@@ -67,36 +67,9 @@ fn a_denied_tool_is_told_why_and_a_hidden_one_is_not() {
     assert_eq!(policy("hide").warnings(), ["tools.t.reason: never told, since a hidden tool is answered as an unknown one"]);
 }
 
-/// The bounds: "`server.ports`: [port], ≤ 16", "`server.passthroughPorts`: [port], ≤ 16", "`hide`: [pattern], ≤ 256", "`tools`: map pattern →
-/// rule, ≤ 512", "`reason`: string ≤ 512" (and "512 Unicode characters each"), "`require`: [condition], ≤ 32", "`denyIf`:
-/// [`{conditions: […], reason}`], ≤ 32", "`limits`: [limit], ≤ 16".
+/// "`server.ports`: [port], ≤ 16", "`server.passthroughPorts`: [port], ≤ 16"
 #[test]
-fn each_field_takes_as_much_as_is_said_and_no_more() {
-    let names = |count: usize| (0..count).map(|i| format!("t{i}")).collect::<Vec<_>>();
-    let rule = |field: &str, value: Value| json!({"tools": {"t": {field: value}}});
-    let limits = |count: usize| names(count).iter().map(|name| json!({"counter": name, "window": 1, "max": 1})).collect::<Vec<_>>();
-    let bounds: [(&str, usize, &dyn Fn(usize) -> Value); 9] = [
-        ("hide: has", 256, &|count| json!({"hide": names(count)})),
-        (
-            "tools: has",
-            512,
-            &|count| json!({"tools": names(count).into_iter().map(|name| (name, json!({}))).collect::<serde_json::Map<_, _>>()}),
-        ),
-        ("tools.t.require: has", 32, &|count| rule("require", json!(vec![json!({"cel": "true"}); count]))),
-        ("tools.t.denyIf: has", 32, &|count| rule("denyIf", json!(vec![json!({"conditions": [{"cel": "true"}]}); count]))),
-        ("tools.t.limits: has", 16, &|count| rule("limits", json!(limits(count)))),
-        ("tools.t.reason: has", 512, &|count| rule("reason", json!("\u{1f600}".repeat(count)))),
-        ("tools.t.denyIf[0].reason: has", 512, &|count| {
-            rule("denyIf", json!([{"conditions": [{"cel": "true"}], "reason": "\u{e9}".repeat(count)}]))
-        }),
-        ("allTools.reason: has", 512, &|count| json!({"allTools": {"reason": "x".repeat(count)}})),
-        ("allTools.limits: has", 16, &|count| json!({"allTools": {"limits": limits(count)}})),
-    ];
-    for (said, most, document) in bounds {
-        assert_eq!(errors(&document(most)), "nothing", "{said} {most}");
-        let one_more = errors(&document(most + 1));
-        assert!(one_more.starts_with(said) && one_more.contains(&format!("at most {most}")), "{one_more}");
-    }
+fn a_server_has_at_most_sixteen_ports_of_each_kind() {
     for field in ["ports", "passthroughPorts"] {
         let spec = |count: u16| read::spec(&json!({"selector": {}, "server": {field: (1..=count).collect::<Vec<_>>()}}));
         spec(16).unwrap();

@@ -11,7 +11,7 @@ use crate::support::{Reply, Server, Sidecar, call, eventually};
 use crate::{EXPORT, imaging, initialize};
 
 /// "If none is in force, the call is refused (`no_policy`)." "`no_policy` holds for every method but `initialize`,
-/// `server/discover`, `ping` and notifications." "no_policy: none in force".
+/// `server/discover`, `ping` and notifications." "`no_policy`: none in force".
 #[tokio::test]
 async fn without_a_policy_calls_are_refused_and_the_sidecar_is_not_ready() {
     let server = Server::with_tools(&[]).await;
