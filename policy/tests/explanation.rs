@@ -1,0 +1,59 @@
+//! What an explanation tells beyond the decision: every rule that was asked, also after the first that refuses.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use mcp_policy::{Call, Caller, Counters, Policies, PolicyId, ServerName, Verdict, compile, read};
+use serde_json::{Value, json};
+
+/// Each step of a call to `t`: `- pointer`, `+ pointer` or `? pointer` for what refuses, passes and cannot be decided; and its account.
+fn steps(document: &Value, arguments: &str) -> Vec<(String, String)> {
+    let policy = compile(PolicyId::new(None, "p"), &read::document(document).unwrap()).unwrap();
+    let caller = Caller::anonymous([10, 0, 0, 1].into());
+    let call = Call { tool: "t", arguments, caller: &caller, session: None, server: ServerName { namespace: "", name: "server" } };
+    let (_, steps) = Policies::new(vec![policy]).explain(&mut Counters::default(), &call, Duration::ZERO);
+    let sign = |verdict| match verdict {
+        Verdict::Passes => '+',
+        Verdict::Refuses => '-',
+        Verdict::Undecided => '?',
+    };
+    steps.into_iter().map(|step| (format!("{} {}", sign(step.verdict), step.pointer), step.account)).collect()
+}
+
+#[test]
+fn every_rule_is_asked_though_an_earlier_one_refuses() {
+    let condition = |path: &str, op: &str, value: i32| json!({"path": path, "op": op, "value": value});
+    let rule = json!({
+        "arguments": {"maxBytes": 1, "schema": {"required": ["x"]}},
+        "require": [condition("args.n", "eq", 5), condition("args.s", "lt", 5), condition("args.n", "eq", -1)],
+        "denyIf": [
+            {"conditions": [condition("args.n", "lt", 0)]},
+            {"conditions": [condition("args.s", "gt", 1)]},
+            {"conditions": [condition("args.n", "gt", 0)]}],
+        "limits": [
+            {"counter": "a", "window": 1, "max": 1, "incrementFrom": "args.n"},
+            {"counter": "b", "window": 1, "max": 1, "incrementFrom": "args.s"}]});
+    let steps = steps(&json!({"allTools": {"require": [condition("args.n", "eq", 6)]}, "tools": {"t": rule}}), r#"{"n": -1, "s": "x"}"#);
+    let asked: Vec<_> = steps.iter().map(|(asked, _)| asked.as_str()).collect();
+    assert_eq!(
+        asked,
+        [
+            "+ /tools/t",
+            "- /tools/t/arguments/maxBytes",
+            "- /tools/t/arguments/schema",
+            "- /tools/t/require/0",
+            "? /tools/t/require/1",
+            "+ /tools/t/require/2",
+            "- /allTools/require/0",
+            "- /tools/t/denyIf/0",
+            "? /tools/t/denyIf/1",
+            "+ /tools/t/denyIf/2",
+            "- /tools/t/limits/a/incrementFrom",
+            "- /tools/t/limits/b/incrementFrom",
+        ]
+    );
+    let account = |pointer: &str| steps.iter().find(|(asked, _)| asked.ends_with(pointer)).unwrap().1.as_str();
+    assert_eq!(account("t/require/0"), "args.n is -1; asked: eq 5");
+    assert_eq!(account("t/require/1"), "args.s is \"x\"; asked: lt 5: args.s is a string, not a number");
+}
