@@ -57,3 +57,9 @@ fn every_rule_is_asked_though_an_earlier_one_refuses() {
     assert_eq!(account("t/require/0"), "args.n is -1; asked: eq 5");
     assert_eq!(account("t/require/1"), "args.s is \"x\"; asked: lt 5: args.s is a string, not a number");
 }
+
+#[test]
+fn an_expression_is_told_with_what_it_read() {
+    let steps = steps(&json!({"tools": {"t": {"require": [{"cel": "args.n < 0"}]}}}), r#"{"n": 1}"#);
+    assert_eq!(steps[1], ("- /tools/t/require/0".to_owned(), "args is {\"n\":1}; asked: args.n < 0".to_owned()));
+}
