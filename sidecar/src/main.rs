@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use mcp_policy_sidecar::child::ServerCommand;
 use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConfig};
 use mcp_policy_sidecar::drain::{self, Drain};
@@ -25,6 +25,12 @@ struct Options {
     command: Command,
 }
 
+/// The three forms of `run`, which every wrong use of it shows.
+const RUN_USAGE: &str = "\
+mcp-policy-sidecar run --policy <PATH> --listen <ADDR> --upstream <URL>
+       mcp-policy-sidecar run --policy <PATH> --listen <ADDR> -- <COMMAND>...
+       mcp-policy-sidecar run --policy <PATH> -- <COMMAND>...";
+
 #[derive(Subcommand)]
 enum Command {
     /// Put the pod's inbound traffic under the sidecar, and exit
@@ -38,11 +44,13 @@ enum Command {
     /// In front of a server that speaks HTTP, with --listen and --upstream. Or with a server that speaks MCP on its standard input and
     /// output: it is started, and offered over HTTP at --listen; without --listen, callers are whoever starts this program and speaks MCP
     /// to it, as desktop clients do.
+    #[command(override_usage = RUN_USAGE)]
     Run(Run),
 }
 
 /// The options of `run`.
 #[derive(Args)]
+#[command(group(ArgGroup::new("server").args(["upstream", "command"]).required(true)))]
 struct Run {
     /// Policy file, YAML or JSON, or a folder of them; read again when they change
     #[arg(long, value_name = "PATH")]
@@ -51,7 +59,7 @@ struct Run {
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
     /// The server, http://host:port, with a path if its endpoint differs from the callers'
-    #[arg(long, value_name = "URL", requires = "listen", conflicts_with = "command", required_unless_present = "command")]
+    #[arg(long, value_name = "URL", requires = "listen")]
     upstream: Option<String>,
     /// Address for health and metrics
     #[arg(long, value_name = "ADDR")]

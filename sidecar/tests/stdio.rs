@@ -365,7 +365,8 @@ fn a_server_that_cannot_be_started_is_a_wrong_configuration() {
     for (arguments, said) in [
         (&["--", "/nonexistent"][..], "cannot start /nonexistent: No such file"),
         (&["--audit", "/nonexistent/audit", "--", "true"], "/nonexistent/audit: No such file"),
-        (&[], "--upstream"),
+        (&[], "run --policy <PATH> -- <COMMAND>..."),
+        (&["npx", "server"], "run --policy <PATH> -- <COMMAND>..."),
         (&["--upstream", "http://127.0.0.1:1"], "--listen"),
         (&["--upstream", "http://127.0.0.1:1", "--listen", "127.0.0.1:0", "--", "true"], "cannot be used with"),
     ] {
