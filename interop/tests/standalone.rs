@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use mcp_policy_interop::client::{Agent, Answer, Client};
 use mcp_policy_interop::prepared::{folder, python};
@@ -127,6 +128,18 @@ fn ten_of_one_tool(agent: &mut Agent, aws: &Aws) {
     assert_eq!(aws.jobs(), 10);
 }
 
+/// The audit lines once there are as many, or after ten seconds: a line is written a moment after its answer.
+fn written(audit: &Path, count: usize) -> Vec<Value> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let lines = fs::read_to_string(audit).unwrap();
+        if lines.lines().count() >= count || Instant::now() > deadline {
+            return lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 fn codes(audit: &[Value]) -> Vec<&str> {
     audit.iter().map(|line| line["code"].as_str().unwrap()).collect()
 }
@@ -162,8 +175,7 @@ fn the_server_of_aws_started_by_a_desktop_client_keeps_to_ten_calls_of_one_tool(
         let mut agent = Agent::connect(desktop(line, &policy, &audit, &healthimaging(&aws)));
         assert_eq!(agent.protocol, protocol, "{line}");
         ten_of_one_tool(&mut agent, &aws);
-        let lines = fs::read_to_string(&audit).unwrap();
-        let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines = written(&audit, CODES.len());
         assert_eq!(codes(&lines), CODES, "{line}");
     }
 }
