@@ -171,3 +171,23 @@ fn entries_that_hide_always_wins_over_are_warned_of() {
         ]
     );
 }
+
+/// What no argument can be, or servers read differently, is nothing to compare with.
+#[test]
+fn a_value_to_compare_with_is_one_that_arguments_can_have() {
+    let said = |op: &str, value: Value| errors(&rule(&json!({"require": [{"path": "args.a", "op": op, "value": value}]})));
+    let lists = |levels: usize| (0..levels).fold(json!(1), |value, _| json!([value]));
+    let objects = |levels: usize| (0..levels).fold(json!(1), |value, _| json!({"k": value}));
+    for nested in [lists, objects as fn(usize) -> Value] {
+        assert_eq!(said("eq", nested(64)), "");
+        assert_eq!(said("eq", nested(65)), "tools.t.require[0].value: has more than 64 levels; no argument has");
+    }
+    assert_eq!(said("eq", json!(999_999_999_999_999_u64)), "");
+    assert_eq!(
+        said("eq", json!(1_111_111_111_111_111_u64)),
+        "tools.t.require[0].value: 1111111111111111 has more than 15 significant digits; identifiers of that length are best kept as strings"
+    );
+    let exists = |text: &str| said("exists", json!(text));
+    assert_eq!(exists("true"), "tools.t.require[0].value: is a string; write true or false; leave the quotes out");
+    assert_eq!(exists("yes"), "tools.t.require[0].value: is a string; write true or false");
+}

@@ -63,3 +63,21 @@ fn an_expression_is_told_with_what_it_read() {
     let steps = steps(&json!({"tools": {"t": {"require": [{"cel": "args.n < 0"}]}}}), r#"{"n": 1}"#);
     assert_eq!(steps[1], ("- /tools/t/require/0".to_owned(), "args is {\"n\":1}; asked: args.n < 0".to_owned()));
 }
+
+#[test]
+fn a_value_is_told_as_json_and_a_long_one_is_cut() {
+    let told = |argument: &Value| {
+        let rule = json!({"require": [{"path": "args.a", "op": "eq", "value": 1}]});
+        steps(&json!({"tools": {"t": rule}}), &json!({"a": argument}).to_string())[1].1.clone()
+    };
+    for value in [json!({"a": {"b": [1, "x", null]}, "c": []}), json!([[1, 2], [true, {}]]), json!("x".repeat(78))] {
+        assert_eq!(told(&value), format!("args.a is {value}; asked: eq 1"));
+    }
+    let cut = |shown: &str| format!("args.a is {}…; asked: eq 1", shown.chars().take(80).collect::<String>());
+    let long = format!("\"{}", "é".repeat(1000));
+    assert_eq!(told(&json!("é".repeat(79))), cut(&long));
+    assert_eq!(told(&json!("é".repeat(1000))), cut(&long));
+    assert_eq!(told(&json!(vec![1; 1000])), cut(&json!(vec![1; 1000]).to_string()));
+    let wide: serde_json::Map<_, _> = (0..1000).map(|i| (format!("k{i:0>4}"), json!(i))).collect();
+    assert_eq!(told(&json!(wide)), cut(&json!(wide).to_string()));
+}
