@@ -8,7 +8,7 @@ mod deliver;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -30,7 +30,7 @@ use crate::origin::LocalOnly;
 use crate::probe;
 use crate::relay::{self, CallAnswer, Holding, ProxyBody};
 use crate::respond;
-use crate::room::{NotHeld, Room};
+use crate::room::{self, NotHeld, Room};
 use crate::session::Sessions;
 use crate::upstream::{Answer, Destination, Link, SendError};
 use crate::verdict::{Received, Verdict, judge, no_policy};
@@ -204,10 +204,16 @@ impl Proxy {
     /// A message to the endpoint.
     async fn post(&self, peer: &Peer, request: Request<Incoming>, path: String) -> Result<Response<ProxyBody>, Closed> {
         let mut record = self.books.record(&peer.caller, &peer.server).await?;
-        let (head, body) = request.into_parts();
-        let body = match timeout(self.limits.body_timeout, self.room.hold(body)).await {
+        let (head, mut body) = request.into_parts();
+        let body = match timeout(self.limits.body_timeout, self.room.hold(&mut body)).await {
             Ok(Ok((body, taken))) => taken.keep(body),
-            Ok(Err(NotHeld::TooLarge)) => return Ok(refuse(record, &Malformed::too_large())),
+            Ok(Err(NotHeld::TooLarge)) => {
+                // Who waits to be told to go on is not sending yet.
+                if !head.headers.contains_key(EXPECT) {
+                    let _ = timeout(self.limits.body_timeout, room::discard(body, self.limits.body_bytes)).await;
+                }
+                return Ok(refuse(record, &Malformed::too_large()));
+            }
             Ok(Err(NotHeld::Cut(_))) => {
                 record.malformed("cut_off");
                 return Err(Closed::Cut);

@@ -98,6 +98,17 @@ impl Room {
     }
 }
 
+/// Reads on from a body that is refused, up to `max` bytes, and throws it away. A caller who is still sending when the connection
+/// closes finds it reset, and may never read why.
+pub async fn discard<B: Body<Data = Bytes> + Unpin>(mut body: B, max: usize) {
+    let mut read = 0;
+    while read < max
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        read += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;

@@ -288,3 +288,14 @@ async fn a_page_from_elsewhere_cannot_use_a_server_on_this_machine() {
         pair.refused_as(name, "origin", answer, |answer| assert_eq!(answer.status, 403)).await;
     }
 }
+
+/// Clients of HTTP send all of a body before they read.
+#[tokio::test]
+async fn rule_15_who_sends_too_much_can_read_that_it_was_too_much() {
+    let pair = Pair::allowing_all().await;
+    let long = format!("{}{}", call(1, "read"), " ".repeat(7 << 20));
+    let head = format!("POST /mcp HTTP/1.1\r\ncontent-length: {}", long.len());
+    assert_eq!(raw(&pair, &head, &long).await, "HTTP/1.1 413");
+    assert_eq!(raw(&pair, &format!("{head}\r\nexpect: 100-continue"), "").await, "HTTP/1.1 413", "nothing had to be sent");
+    assert_eq!(pair.server.requests(), 0);
+}
