@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mcp_policy_sidecar::sse::{Decoder, Frame, FrameTooLarge};
+use mcp_policy_sidecar::answer::sse::{Decoder, Frame, FrameTooLarge};
 
 const MAX: usize = 256;
 

@@ -13,8 +13,8 @@ use mcp_policy::Mode;
 use serde::Serialize;
 
 use crate::books::Books;
+use crate::books::metrics::{CLASSIC, OPENMETRICS};
 use crate::drain::Drain;
-use crate::metrics::{CLASSIC, OPENMETRICS};
 
 /// The address of who asks, to be added to each request.
 #[derive(Clone, Copy, Debug)]

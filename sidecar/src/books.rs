@@ -3,6 +3,10 @@
 //! Guarantee: whatever ends a call (an answer, a failure, a caller who hangs up, the end of the process' grace), its line is written,
 //! it is counted once, and its counters are given back only where the tool certainly did not run.
 
+pub mod audit;
+pub mod decision_id;
+pub mod metrics;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -11,15 +15,15 @@ use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 use mcp_policy::{Allowed, Audited, Caller, Code, Mode, Policies, PolicyId, Refusal, Reservation};
 
-use crate::answer_fault::AnswerFault;
-use crate::audit::{Audit, AuditedLine, Ended, Line, Slot};
-use crate::decision_id::DecisionIds;
+use crate::answer::answer_fault::AnswerFault;
+use crate::answer::tools::{Listed, ListedTools};
+use crate::answer::unknown_tool::UnknownTool;
+use crate::books::audit::{Audit, AuditedLine, Ended, Line, Slot};
+use crate::books::decision_id::DecisionIds;
+use crate::books::metrics::{Metrics, OTHER_TOOL};
+use crate::message::mirrored;
 use crate::message::{Malformed, ToolCall};
-use crate::metrics::{Metrics, OTHER_TOOL};
-use crate::mirrored;
 use crate::state::{Enforced, State};
-use crate::tools::{Listed, ListedTools};
-use crate::unknown_tool::UnknownTool;
 
 /// Longer tool names are cut in audit lines; such a name is refused, and only its beginning is of use.
 const MAX_AUDIT_NAME: usize = 256;

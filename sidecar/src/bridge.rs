@@ -21,13 +21,13 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use crate::child::{Server, ServerCommand};
 use crate::config::Limits;
-use crate::era::{self, Era};
-use crate::headers;
-use crate::lines::one_line;
+use crate::front::headers;
+use crate::message::era::{self, Era};
 use crate::message::{self, Message, Request};
 use crate::respond;
+use crate::stdio::child::{Server, ServerCommand};
+use crate::stdio::lines::one_line;
 use crate::upstream::SendError;
 pub use answer::Answer;
 use answer::Reply;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use http::Uri;
 use serde::Deserialize;
 
-use crate::child::ServerCommand;
+use crate::stdio::child::ServerCommand;
 
 /// Port of the proxy: captured connections arrive here.
 pub const PROXY_PORT: u16 = 14140;

@@ -1,58 +1,33 @@
 //! The mcp-policy sidecar: a proxy that decides every MCP tool call before the server sees it.
 //!
 //! Guarantees: the tool that is logged is the tool that ran: a message is parsed once, strictly, and the very bytes that were judged
-//! are forwarded ([`proxy`]). Nothing passes without a policy in force ([`state`]). Every decision has its audit line ([`audit`]).
+//! are forwarded ([`proxy`]). Nothing passes without a policy in force ([`state`]). Every decision has its audit line ([`books::audit`]).
 //!
 //! Assumptions: the kernel sends every connection of the pod here ([`capture`]), or nobody else can reach the server.
 //!
-//! Pure, without clock or network: [`message`], [`headers`], [`era`], [`mirrored`], [`sse`], [`tools`], [`handshake`], [`task`],
-//! [`unknown_tool`], [`respond`], [`pending`], [`exposure`], [`probe`], [`origin`].
+//! Pure, without clock or network: [`message`], [`respond`], and of [`front`] the headers, origins, probes and exposure, of [`answer`]
+//! event streams, lists, handshakes, tasks and unknown tools.
 
 pub mod admin;
-pub mod answer_fault;
-pub mod audit;
+pub mod answer;
 pub mod books;
 pub mod bridge;
 pub mod capture;
-pub mod child;
 pub mod config;
-pub mod decision_id;
 pub mod drain;
-mod edit;
-pub mod era;
 pub mod error;
-pub mod events;
-pub mod exposure;
-mod framing;
-pub mod from_server;
-pub mod gate;
-pub mod handshake;
-pub mod headers;
-pub mod lines;
+pub mod front;
 pub mod message;
-pub mod metrics;
-pub mod mirrored;
-pub mod origin;
-pub mod pending;
-pub mod probe;
 pub mod proxy;
-pub mod recent;
-pub mod relay;
 pub mod respond;
 pub mod room;
-pub mod server;
 pub mod session;
 pub mod source;
-pub mod sse;
 pub mod state;
 pub mod stdio;
-pub mod task;
 pub mod telemetry;
-pub mod tools;
-pub mod unknown_tool;
 pub mod upstream;
 pub mod verdict;
-pub mod write_timeout;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -66,18 +41,18 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::audit::Audit;
 use crate::books::Books;
+use crate::books::audit::Audit;
+use crate::books::metrics::Metrics;
 use crate::bridge::Bridge;
-use crate::child::Server;
 use crate::config::{Config, DrainTimes, Limits, Listen, PROXY_PORT, Source, StdioConfig, Upstream};
 use crate::drain::Drain;
 use crate::error::Error;
-use crate::exposure::PortUse;
-use crate::metrics::Metrics;
-use crate::origin::LocalOnly;
+use crate::front::exposure::PortUse;
+use crate::front::origin::LocalOnly;
 use crate::proxy::{Peer, Proxy};
 use crate::state::State;
+use crate::stdio::child::Server;
 use crate::stdio::{Conversation, Pair};
 use crate::upstream::{Destination, Link};
 
@@ -221,7 +196,7 @@ impl Bound {
 }
 
 fn bind(listen: Listen) -> Result<(TcpListener, SocketAddr), Error> {
-    let listener = server::bind(listen)?;
+    let listener = front::server::bind(listen)?;
     let address = listener.local_addr().map_err(|cause| Error::System { what: "a listener has no address", cause })?;
     Ok((listener, address))
 }
@@ -231,11 +206,11 @@ async fn serve_admin(listener: TcpListener, books: Arc<Books>, drain: Drain, lim
     // Not the callers' drain: health and metrics are served to the end.
     let own = Drain::default();
     let connections = own.clone();
-    server::accept(listener, ADMIN_CONNECTIONS, own, move |stream, peer| {
+    front::server::accept(listener, ADMIN_CONNECTIONS, own, move |stream, peer| {
         let (router, limits, drain) = (router.clone(), limits.clone(), connections.clone());
         async move {
             let service = hyper_util::service::TowerToHyperService::new(router.layer(axum::Extension(admin::From(peer))));
-            server::http(stream, &limits, &drain, service).await;
+            front::server::http(stream, &limits, &drain, service).await;
         }
     })
     .await;
@@ -256,7 +231,7 @@ struct Gateway {
 
 async fn serve_callers(listener: TcpListener, gateway: Arc<Gateway>) -> &'static str {
     let (connections, drain) = (gateway.limits.connections, gateway.drain.clone());
-    server::accept(listener, connections, drain, move |stream, peer| {
+    front::server::accept(listener, connections, drain, move |stream, peer| {
         let gateway = Arc::clone(&gateway);
         async move { gateway.connection(stream, peer).await }
     })
@@ -268,17 +243,17 @@ impl Gateway {
     async fn connection(&self, stream: TcpStream, peer: SocketAddr) {
         let destination = match &self.upstream {
             Some(upstream) => upstream.clone(),
-            None => match server::original_destination(&stream) {
+            None => match front::server::original_destination(&stream) {
                 // A loopback caller that dialled the proxy itself: there is nothing to forward to but ourselves.
-                Ok(original) if original.port() == PROXY_PORT => return server::reset(stream),
-                Ok(original) if !server::is_own(original) => {
+                Ok(original) if original.port() == PROXY_PORT => return front::server::reset(stream),
+                Ok(original) if !front::server::is_own(original) => {
                     tracing::warn!(%peer, %original, "refused a connection to another machine");
-                    return server::reset(stream);
+                    return front::server::reset(stream);
                 }
                 Ok(original) => Destination::Captured(original),
                 Err(cause) => {
                     tracing::warn!(%peer, %cause, "refused a connection that was not captured");
-                    return server::reset(stream);
+                    return front::server::reset(stream);
                 }
             },
         };
@@ -287,8 +262,8 @@ impl Gateway {
                 return self.tunnel(stream, &destination).await;
             }
             // Accepting would tell the kubelet that the server listens.
-            if probe::opens(&self.probes, port) && destination.connect(self.limits.connect_timeout).await.is_err() {
-                return server::reset(stream);
+            if front::probe::opens(&self.probes, port) && destination.connect(self.limits.connect_timeout).await.is_err() {
+                return front::server::reset(stream);
             }
         }
         let server = match &self.upstream {
@@ -297,13 +272,13 @@ impl Gateway {
         };
         let link = Arc::new(Link::new(destination, &self.limits, self.books.metrics.clone()));
         let peer = Peer { caller: Caller::anonymous(peer.ip()), link, server, name: Arc::clone(&self.name) };
-        let (stream, heads) = framing::watch(stream);
+        let (stream, heads) = front::framing::watch(stream);
         let (proxy, peer) = (&self.proxy, &peer);
         let service = service_fn(|request: Request<Incoming>| {
             let is_faulty = heads.next_is_faulty();
             async move { if is_faulty { proxy.refuse_framing(peer).await } else { proxy.handle(peer, request).await } }
         });
-        if server::http(stream, &self.limits, &self.drain, service).await {
+        if front::server::http(stream, &self.limits, &self.drain, service).await {
             // Without a line nothing more may be judged, and nothing is: the connection has ended.
             let _ = proxy.note_unreadable(peer).await;
         }
@@ -311,7 +286,7 @@ impl Gateway {
 
     /// A port that the policies pass through.
     async fn tunnel(&self, mut caller: TcpStream, destination: &Destination) {
-        let Ok(mut server) = destination.connect(self.limits.connect_timeout).await else { return server::reset(caller) };
+        let Ok(mut server) = destination.connect(self.limits.connect_timeout).await else { return front::server::reset(caller) };
         // Either side may hang up at any moment; there is nobody to tell.
         let _ = copy_bidirectional(&mut caller, &mut server).await;
     }

@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use mcp_policy_sidecar::child::ServerCommand;
 use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConfig};
 use mcp_policy_sidecar::drain::{self, Drain};
 use mcp_policy_sidecar::error::{EXIT_CONFIGURATION, EXIT_RUN_TIME, Error};
+use mcp_policy_sidecar::stdio::child::ServerCommand;
 use mcp_policy_sidecar::{capture, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 

@@ -3,10 +3,13 @@
 //!
 //! Guarantees: no I/O; no input panics; recursion and memory are bounded.
 
+pub(crate) mod edit;
 mod envelope;
+pub mod era;
 mod glance;
 mod id;
 mod malformed;
+pub mod mirrored;
 mod rename;
 mod server;
 

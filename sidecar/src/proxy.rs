@@ -1,5 +1,5 @@
 //! One request: judge its head, read its body, judge the message, then forward the very bytes or answer. Which rule of mcp.md
-//! section 3 refuses what is in [`crate::headers`] and [`crate::message`]; how a refusal looks is in [`crate::respond`].
+//! section 3 refuses what is in [`crate::front::headers`] and [`crate::message`]; how a refusal looks is in [`crate::respond`].
 //!
 //! Guarantee: every way out of here that is not `forward` leaves the server untouched.
 
@@ -16,19 +16,19 @@ use mcp_policy::{Caller, ServerName};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::answer_fault::AnswerFault;
-use crate::audit::Ended;
+use crate::answer::answer_fault::AnswerFault;
+use crate::answer::gate::Asked;
+use crate::answer::relay::{self, CallAnswer, Holding, ProxyBody};
+use crate::books::audit::Ended;
 use crate::books::{Books, Record};
 use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
 use crate::drain::Drain;
-use crate::era::Era;
-use crate::exposure::PortUse;
-use crate::gate::Asked;
-use crate::headers::{self, Route};
+use crate::front::exposure::PortUse;
+use crate::front::headers::{self, Route};
+use crate::front::origin::LocalOnly;
+use crate::front::probe;
+use crate::message::era::Era;
 use crate::message::{self, Id, Malformed, Reason};
-use crate::origin::LocalOnly;
-use crate::probe;
-use crate::relay::{self, CallAnswer, Holding, ProxyBody};
 use crate::respond;
 use crate::room::{self, NotHeld, Room};
 use crate::session::Sessions;

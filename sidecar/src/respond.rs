@@ -10,9 +10,9 @@ use http::{Response, StatusCode};
 use mcp_policy::{Code, Refusal};
 use serde_json::{Map, Value, json};
 
-use crate::era::{Era, LEGACY_REVISIONS, MODERN};
+use crate::answer::unknown_tool::UnknownTool;
+use crate::message::era::{Era, LEGACY_REVISIONS, MODERN};
 use crate::message::{INVALID_PARAMS, INVALID_REQUEST, Id, Malformed};
-use crate::unknown_tool::UnknownTool;
 
 /// The key under which machines find a denial: in `_meta` of a result, in `data` of an error.
 pub const DENIAL_KEY: &str = "mcp-policy.dev/denial";

@@ -5,11 +5,14 @@
 //! have many (its pod's IPv4 and IPv6, a reconnect through another node). Whoever has a session's id has the session, as with the
 //! server itself; ids are the server's, and hard to guess.
 
+pub mod pending;
+pub mod recent;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::gate::Asked;
+use crate::answer::gate::Asked;
 use crate::message::Id;
-use crate::recent::Recent;
+use crate::session::recent::Recent;
 
 /// How many sessions are remembered. Clients leave without saying so, so there is always a bound. With ids of the usual 36 characters
 /// this is two megabytes.

@@ -12,7 +12,7 @@ use mcp_policy::{Call, CompileErrors, CounterUsage, Counters, Document, Mode, Ou
 use mcp_policy::{Reservation, compile};
 use tokio::sync::watch;
 
-use crate::exposure::Exposure;
+use crate::front::exposure::Exposure;
 
 /// The policies in force and what belongs to them. Never changed, only replaced.
 #[derive(Debug, Default)]

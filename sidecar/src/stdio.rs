@@ -1,7 +1,9 @@
 //! Between a client and a server that both speak MCP on stdio: what a desktop client starts in the place of the server. The server
 //! is a child process; it ends with its client, or on a signal, and its exit code becomes ours.
 
+pub mod child;
 mod conversation;
+pub mod lines;
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -11,10 +13,10 @@ use tokio::process::ChildStdout;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::audit::Audit;
-use crate::child::{Input, LAST_WORDS, Process, exit_code};
+use crate::books::audit::Audit;
 use crate::drain::Drain;
 use crate::error::Error;
+use crate::stdio::child::{Input, LAST_WORDS, Process, exit_code};
 pub use conversation::{Broken, Conversation};
 
 /// A sidecar between one client and one server.

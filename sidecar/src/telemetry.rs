@@ -1,4 +1,4 @@
-//! Logs: JSON on standard error, plain where that is a terminal. Audit lines are not logs: see [`crate::audit`].
+//! Logs: JSON on standard error, plain where that is a terminal. Audit lines are not logs: see [`crate::books::audit`].
 
 use std::io::{IsTerminal, stderr};
 

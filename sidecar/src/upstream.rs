@@ -22,12 +22,12 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep_until, timeout};
 
-use crate::answer_fault::AnswerFault;
+use crate::answer::answer_fault::AnswerFault;
+use crate::books::metrics::Metrics;
 use crate::bridge::{self, Bridge};
-use crate::child::WriteError;
 use crate::config::{Limits, UpstreamUrl};
-use crate::headers::{self, Carrier};
-use crate::metrics::Metrics;
+use crate::front::headers::{self, Carrier};
+use crate::stdio::child::WriteError;
 
 /// How long a connection may be idle and still be used. Common servers close theirs after five seconds; a request that meets
 /// the closing must not be sent again, so ours has to be the shorter time.

@@ -8,14 +8,14 @@ use bytes::Bytes;
 use http::Response;
 use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
 
+use crate::answer::gate::Asked;
+use crate::answer::task;
 use crate::books::{Books, Record};
-use crate::era::Era;
-use crate::gate::Asked;
+use crate::message::era::Era;
 use crate::message::{self, Id, Message, Request, ToolCall};
 use crate::respond;
 use crate::session::Sessions;
 use crate::state::Enforced;
-use crate::task;
 
 /// A message that was read, and where it comes from.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::shared::Cancel;
+use crate::answer::sse;
 use crate::message::{ServerMessage, parse_server};
-use crate::sse;
 use crate::upstream::AnswerError;
 
 /// Messages before the answer that wait for a client to take them. Of a client that takes none, more are dropped.

@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Answer, Reply, Waiting, reply, stream};
 use super::lock;
-use crate::child::{Input, Server, WriteError};
-use crate::lines::one_line;
 use crate::message::{Id, ServerWord, server_word};
-use crate::pending::Pending;
+use crate::session::pending::Pending;
+use crate::stdio::child::{Input, Server, WriteError};
+use crate::stdio::lines::one_line;
 
 /// A session that nobody has used for so long ends: clients leave without saying so.
 const MAX_IDLE: Duration = Duration::from_mins(30);

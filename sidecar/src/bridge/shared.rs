@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Reply, Waiting, reply};
 use super::lock;
-use crate::child::{Input, Server, WriteError};
-use crate::lines::one_line;
 use crate::message::{Id, Renamed, ServerWord, rename, rename_back, server_word};
-use crate::pending::Pending;
+use crate::session::pending::Pending;
+use crate::stdio::child::{Input, Server, WriteError};
+use crate::stdio::lines::one_line;
 
 /// The clients without sessions, and their server.
 #[derive(Debug)]

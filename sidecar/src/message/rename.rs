@@ -7,7 +7,7 @@ use mcp_policy::json::{Fault, Kind, Scanner};
 
 use super::Id;
 use super::envelope::{Member, read_id, skip};
-use crate::edit::{Edit, apply};
+use crate::message::edit::{Edit, apply};
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 const TOKEN: &str = "progressToken";

@@ -9,12 +9,12 @@ use http::response::Parts;
 use http_body_util::BodyExt;
 
 use super::{Asking, Proxy, is_usable, own, respond_with};
-use crate::answer_fault::AnswerFault;
-use crate::events::Events;
-use crate::from_server::WayBack;
-use crate::gate::{Asked, Gate, Judged, Passed, Passing};
-use crate::headers::{self, Carrier, SESSION_ID};
-use crate::relay::{self, Beginning, CallAnswer, Followed, ProxyBody, Untouched};
+use crate::answer::answer_fault::AnswerFault;
+use crate::answer::events::Events;
+use crate::answer::from_server::WayBack;
+use crate::answer::gate::{Asked, Gate, Judged, Passed, Passing};
+use crate::answer::relay::{self, Beginning, CallAnswer, Followed, ProxyBody, Untouched};
+use crate::front::headers::{self, Carrier, SESSION_ID};
 use crate::room::{NotHeld, Taken};
 use crate::upstream::{Answer, SendError};
 

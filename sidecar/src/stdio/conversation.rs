@@ -13,21 +13,21 @@ use mcp_policy::{Caller, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex as AsyncMutex;
 
-use crate::answer_fault::AnswerFault;
-use crate::audit::Ended;
+use crate::answer::answer_fault::AnswerFault;
+use crate::answer::from_server::Word;
+use crate::answer::gate::{Asked, Gate, Judged, Passed, Passing};
+use crate::answer::relay::CallAnswer;
+use crate::books::audit::Ended;
+use crate::books::metrics::InFlight;
 use crate::books::{Books, Record};
-use crate::child::Input;
 use crate::config::Limits;
-use crate::era::{self, Era};
-use crate::from_server::Word;
-use crate::gate::{Asked, Gate, Judged, Passed, Passing};
-use crate::lines::{Line, Lines, one_line};
+use crate::message::era::{self, Era};
 use crate::message::{self, Malformed, Message, ServerWord, server_word};
-use crate::metrics::InFlight;
-use crate::pending::Pending;
-use crate::relay::CallAnswer;
 use crate::respond;
 use crate::session::Sessions;
+use crate::session::pending::Pending;
+use crate::stdio::child::Input;
+use crate::stdio::lines::{Line, Lines, one_line};
 use crate::verdict::{Received, Verdict, judge};
 
 /// The one session of a client on stdio, as limits of scope `session` know it.

@@ -20,9 +20,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::answer_fault::AnswerFault;
+use crate::answer::answer_fault::AnswerFault;
 use crate::error::Error;
-use crate::lines::{Line, Lines};
+use crate::stdio::lines::{Line, Lines};
 
 /// How long a server may take to end after its input was closed, and then after SIGTERM. Clients that end us by the same steps give
 /// two seconds for each, so ours together must be shorter.

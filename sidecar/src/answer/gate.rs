@@ -13,17 +13,17 @@ use bytes::Bytes;
 use http::Response;
 use mcp_policy::Caller;
 
-use crate::answer_fault::AnswerFault;
+use crate::answer::answer_fault::AnswerFault;
+use crate::answer::from_server::Word;
+use crate::answer::handshake;
+use crate::answer::relay::CallAnswer;
+use crate::answer::{task, tools};
 use crate::books::Books;
-use crate::era::Era;
-use crate::from_server::Word;
-use crate::handshake;
+use crate::message::era::Era;
 use crate::message::{Glance, Id, Outline, ServerWord, server_word};
-use crate::relay::CallAnswer;
 use crate::respond;
 use crate::session::Sessions;
 use crate::state::Enforced;
-use crate::{task, tools};
 pub use asked::Asked;
 
 /// Judges what comes back on one request. The policies are read anew for each message: an open stream obeys their changes.

@@ -62,7 +62,7 @@ pub struct Line<'a> {
     pub audited: &'a [AuditedLine],
     /// HTTP status of the server's answer; none if it gave none or was not asked.
     pub upstream_status: Option<u16>,
-    /// Why the server's answer did not reach the caller, or not as a whole: [`crate::answer_fault::AnswerFault`].
+    /// Why the server's answer did not reach the caller, or not as a whole: [`crate::answer::answer_fault::AnswerFault`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_fault: Option<&'a str>,
     /// From the request's head to the end of the answer.

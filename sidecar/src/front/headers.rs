@@ -2,7 +2,7 @@
 //! on. The body decides; headers only confirm it. mcp.md 1.2 and section 3, rules 7 to 14 and 16.
 //!
 //! Caveats: what of the framing leaves no trace in a header map is judged in `framing.rs`. What `Mcp-Param-*` headers repeat is known only
-//! from the tool's schema: see [`crate::mirrored`].
+//! from the tool's schema: see [`crate::message::mirrored`].
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode, Uri};
 
-use crate::era::{self, Era, MODERN, REVISIONS};
+use crate::message::era::{self, Era, MODERN, REVISIONS};
 use crate::message::{HEADER_MISMATCH, INVALID_PARAMS, Malformed, Message, MetaVersion, PARSE_ERROR, Reason};
 
 const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -261,7 +261,7 @@ fn check_mirrors(headers: &HeaderMap, message: &Message, era: Era) -> Result<(),
     let read = |name: &HeaderName| {
         check_value(headers, name).map_err(|malformed| if era == Era::Modern { malformed.with_code(HEADER_MISMATCH) } else { malformed })
     };
-    // What they repeat is asked later ([`crate::mirrored`]).
+    // What they repeat is asked later ([`crate::message::mirrored`]).
     for name in headers.keys().filter(|name| name.as_str().starts_with("mcp-param-")) {
         read(name)?;
     }

@@ -13,12 +13,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::answer_fault::AnswerFault;
-use crate::from_server::{WayBack, Word};
-use crate::gate::{Gate, Judged, Passing};
+use crate::answer::answer_fault::AnswerFault;
+use crate::answer::from_server::{WayBack, Word};
+use crate::answer::gate::{Gate, Judged, Passing};
+use crate::answer::sse::{self, Decoder};
 use crate::respond;
 use crate::room::{Room, Taken};
-use crate::sse::{self, Decoder};
 use crate::state::Enforced;
 use crate::upstream::{Answer, AnswerError};
 

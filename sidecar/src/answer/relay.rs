@@ -9,9 +9,9 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
-use crate::answer_fault::AnswerFault;
+use crate::answer::answer_fault::AnswerFault;
+use crate::answer::gate::Gate;
 use crate::books::Record;
-use crate::gate::Gate;
 use crate::message::Glance;
 use crate::room::{Room, Taken};
 use crate::upstream::{Answer, AnswerError};

@@ -10,13 +10,13 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::era::Era;
+use crate::message::era::Era;
 use mcp_policy::json::{Fault, Kind, Scanner};
 use mcp_policy::lookalike::is_lookalike;
 
-use crate::edit::{Edit, apply};
+use crate::message::edit::{Edit, apply};
+use crate::message::mirrored::{self, Mirrored};
 use crate::message::{ServerMessage, Unreadable, parse_server_with};
-use crate::mirrored::{self, Mirrored};
 
 /// Names that are remembered. The names become metric labels, which are never forgotten.
 const MAX_LISTED: usize = 1024;

@@ -10,9 +10,9 @@ use mcp_policy::{Audited, Caller, Code, MethodOutcome, Refusal};
 use tokio::time::timeout;
 
 use crate::books::Books;
-use crate::era::Era;
-use crate::headers;
+use crate::front::headers;
 use crate::message::Id;
+use crate::message::era::Era;
 use crate::respond;
 use crate::state::Enforced;
 use crate::upstream::Link;

@@ -1,5 +1,5 @@
 //! Which of MCP's two protocols a message speaks (mcp.md 1.2). The body decides; where there are headers, they only confirm it
-//! ([`crate::headers::era`]).
+//! ([`crate::front::headers::era`]).
 
 use crate::message::{INVALID_PARAMS, Malformed, Message, MetaVersion, Reason, UNSUPPORTED_VERSION};
 

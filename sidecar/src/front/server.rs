@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use crate::config::{Limits, Listen};
 use crate::drain::Drain;
 use crate::error::Error;
-use crate::write_timeout::WriteTimeout;
+use crate::front::write_timeout::WriteTimeout;
 
 /// Connections that the kernel holds until they are accepted.
 const BACKLOG: i32 = 1024;

@@ -18,7 +18,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use crate::answer_fault::AnswerFault;
+use crate::answer::answer_fault::AnswerFault;
 use crate::state::State;
 
 /// Content type of [`Metrics::openmetrics`].

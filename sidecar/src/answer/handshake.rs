@@ -6,8 +6,8 @@ use std::ops::Range;
 use mcp_policy::json::{Fault, Kind, Scanner};
 use serde_json::Value;
 
-use crate::edit::{Edit, apply};
-use crate::era::{LEGACY_REVISIONS, REVISIONS};
+use crate::message::edit::{Edit, apply};
+use crate::message::era::{LEGACY_REVISIONS, REVISIONS};
 use crate::message::{ServerMessage, Unreadable, parse_server_with};
 
 /// A part of a server's capabilities, and the methods that it is for: it goes if all of them are denied.

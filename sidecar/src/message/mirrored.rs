@@ -7,7 +7,7 @@ use http::header::{HeaderMap, HeaderName};
 use mcp_policy::json::{Fault, Kind, Scanner};
 use mcp_policy::number::Decimal;
 
-use crate::headers;
+use crate::front::headers;
 use crate::message::{HEADER_MISMATCH, Malformed, Reason};
 
 /// More annotations of one tool, and deeper ones, are not remembered: their headers pass as unknown ones.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use http::Response;
 use mcp_policy::Policies;
 
-use crate::answer_fault::AnswerFault;
-use crate::era::Era;
+use crate::answer::answer_fault::AnswerFault;
+use crate::message::era::Era;
 use crate::message::{Id, Request};
 use crate::respond;
 
