@@ -252,7 +252,7 @@ impl Proxy {
             body: &body,
             era,
         };
-        let asked = match judge(&self.books, enforced, &received, &mut record) {
+        let asked = match judge(&self.books, enforced, &received, &mut record).await {
             Verdict::Passes(asked) => asked,
             Verdict::Answered(answer) => return Ok(own(answer)),
         };

@@ -45,11 +45,11 @@ pub enum Verdict {
     Answered(Response<Bytes>),
 }
 
-/// Judges a message by these policies, and writes down what was found.
-pub fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, record: &mut Record) -> Verdict {
+/// Judges a message by these policies, and writes down what was found. A call may have to wait for what is not known here.
+pub async fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, record: &mut Record) -> Verdict {
     match received.message {
         Message::Request(request) => match &request.call {
-            Some(call) => judge_call(books, enforced, received, &request.id, call, record),
+            Some(call) => judge_call(books, enforced, received, &request.id, call, record).await,
             None => judge_request(enforced, received, request, record),
         },
         Message::Notification(notification) => match judge_method(enforced, &notification.method, record) {
@@ -63,7 +63,8 @@ pub fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, record
     }
 }
 
-fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>, id: &Id, call: &ToolCall, record: &mut Record) -> Verdict {
+#[allow(clippy::unused_async, reason = "its callers are ready for a verdict that waits")]
+async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>, id: &Id, call: &ToolCall, record: &mut Record) -> Verdict {
     record.call(call, &enforced.policies);
     if !call.has_proper_name(|name| books.has_listed(name)) {
         record.malformed("tool_name");

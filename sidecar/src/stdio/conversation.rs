@@ -149,7 +149,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
                 body: &body,
                 era,
             };
-            judge(&self.books, &enforced, &received, &mut record)
+            judge(&self.books, &enforced, &received, &mut record).await
         };
         match verdict {
             Verdict::Answered(answer) => {
