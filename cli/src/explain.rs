@@ -1,7 +1,6 @@
 //! `mcp-policy explain`: why is this call decided as it is, and what would change that?
 
 mod advice;
-mod kubectl;
 mod pod;
 
 use std::fs;
@@ -19,6 +18,7 @@ use mcp_policy::{Call, Caller, Counters, Decision, Policy, ServerName, Step};
 use serde_json::{Map, Value, json};
 
 use crate::input::{self, Content};
+use crate::kubectl::Kubectl;
 use crate::loaded::Loaded;
 use crate::outcome;
 use crate::report::{self, Finding, Severity};
@@ -95,7 +95,7 @@ struct Explanation {
 /// Explains the call.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let asked = match &options.pod {
-        Some(pod) => pod::asked(&kubectl::Kubectl::new(options.namespace.as_deref(), options.context.as_deref()), pod)?,
+        Some(pod) => pod::asked(&Kubectl::new(options.namespace.as_deref(), options.context.as_deref()), pod)?,
         None => match of_files(&options.files)? {
             Some(asked) => asked,
             None => return Ok(ExitCode::FAILURE),

@@ -1,7 +1,7 @@
 //! `mcp-policy`: the command line. Reads policies with the code that the operator accepts them with, and decides with the code
 //! that the sidecar enforces them with.
 //!
-//! Exit codes: 0 all is well; 1 a policy is wrong, or a case of a test failed; 2 the command could not be carried out.
+//! Exit codes: 0 all is well; 1 a policy is wrong or not enforced everywhere, or a case of a test failed; 2 the command could not be carried out.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
 
 mod check;
@@ -9,9 +9,11 @@ mod completion;
 mod explain;
 mod import;
 mod input;
+mod kubectl;
 mod loaded;
 mod outcome;
 mod report;
+mod status;
 mod steps;
 mod style;
 mod test;
@@ -35,7 +37,7 @@ const NOT_CARRIED_OUT: u8 = 2;
     name = "mcp-policy",
     version,
     about = "Policy on every tool call that AI agents make to MCP servers",
-    after_help = "Exit codes: 0 all is well; 1 a policy is wrong, or a case of a test failed; 2 the command could not be carried out."
+    after_help = "Exit codes: 0 all is well; 1 a policy is wrong or not enforced everywhere, or a case of a test failed; 2 the command could not be carried out."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -66,6 +68,11 @@ enum Verb {
     Test(test::Options),
     /// Tell how one call is decided, step by step, and what would change the answer
     Explain(explain::Options),
+    /// Tell which pods enforce which revision of the policies in a cluster
+    ///
+    /// Asks kubectl for policies and pods, and each sidecar, by way of the API server, for what it enforces at this moment; that takes
+    /// the right to get pods/proxy. Exits with 1 while a selected pod does not enforce the present revision.
+    Status(status::Options),
     /// Turn a policy of another gateway into an McpPolicy
     ///
     /// Reads the formats that docs/import.md names, and writes YAML with a comment wherever the meaning differs. What cannot be said
@@ -101,6 +108,7 @@ fn main() -> ExitCode {
         Verb::Check { files, output, strict } => check::run(&files, output, strict),
         Verb::Test(options) => test::run(&options),
         Verb::Explain(options) => explain::run(&options),
+        Verb::Status(options) => status::run(&options),
         Verb::Import { files } => import::run(&files),
         Verb::Completion { shell } => {
             completion::run(shell, &mut command);

@@ -88,8 +88,8 @@ pub struct PolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
-    /// `Accepted`: the policy can be enforced. `Programmed`: every selected pod enforces this generation. `LimitsPerPod`:
-    /// several pods are selected, and each counts for itself.
+    /// `Accepted`: the policy can be enforced. `Covered`: every selected pod has the sidecar. `Programmed`: every selected pod
+    /// enforces this generation. `LimitsPerPod`: several pods are selected, and each counts for itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -110,6 +110,14 @@ pub struct PolicyStatus {
     /// How many of them have said that they enforce this generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enforcing: Option<u32>,
+
+    /// How many have the sidecar, and enforce an earlier generation or have not said yet what they enforce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stale: Option<u32>,
+
+    /// How many have no sidecar, so that calls reach them unchecked: they are older than their first policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncovered: Option<u32>,
 
     /// The last revision that was accepted. It is in force while the present one is not accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -10,6 +10,8 @@ use crate::crd::{AcceptedRevision, PolicyStatus};
 
 /// The policy can be enforced.
 pub const ACCEPTED: &str = "Accepted";
+/// Every selected pod has the sidecar.
+pub const COVERED: &str = "Covered";
 /// Every selected pod enforces this generation.
 pub const PROGRAMMED: &str = "Programmed";
 /// Several pods are selected, and each counts for itself.
@@ -35,11 +37,18 @@ pub struct Coverage {
     pub left_out: Vec<String>,
 }
 
+impl Coverage {
+    /// Pods that the policy governs and that have no sidecar.
+    fn uncovered(&self) -> u32 {
+        self.selected.saturating_sub(self.injected)
+    }
+}
+
 /// The status of a policy. `before` is the one that stands: a condition whose status does not change keeps its time.
 #[must_use]
 pub fn status(policy: &Judged, coverage: &Coverage, before: Option<&PolicyStatus>, now: Timestamp) -> PolicyStatus {
     let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let conditions = [accepted(policy, coverage), programmed(policy, coverage), limits_per_pod(policy, coverage)];
+    let conditions = [accepted(policy, coverage), covered(coverage), programmed(policy, coverage), limits_per_pod(policy, coverage)];
     PolicyStatus {
         observed_generation: Some(policy.generation),
         conditions: conditions.into_iter().map(|state| state.into_condition(policy.generation, before, now)).collect(),
@@ -47,6 +56,8 @@ pub fn status(policy: &Judged, coverage: &Coverage, before: Option<&PolicyStatus
         selected: Some(coverage.selected),
         injected: Some(coverage.injected),
         enforcing: Some(coverage.enforcing),
+        stale: Some(coverage.injected.saturating_sub(coverage.enforcing)),
+        uncovered: Some(coverage.uncovered()),
         last_accepted: policy
             .in_force
             .as_ref()
@@ -117,11 +128,31 @@ fn no_pods(policy: &Judged, coverage: &Coverage) -> String {
     }
 }
 
+fn covered(coverage: &Coverage) -> State {
+    let state = |holds, reason, message| State { type_: COVERED, holds, reason, message };
+    match (coverage.selected, coverage.uncovered()) {
+        (0, _) => state(false, "NoPods", "The policy selects no pod.".to_owned()),
+        (1, 0) => state(true, "Covered", "The selected pod has the sidecar.".to_owned()),
+        (selected, 0) => state(true, "Covered", format!("All {selected} selected pods have the sidecar.")),
+        (selected, uncovered) => {
+            let message = match uncovered {
+                1 => format!(
+                    "1 of {selected} selected pods runs without the sidecar: calls reach it unchecked. Its events name the command that mends it."
+                ),
+                pods => format!(
+                    "{pods} of {selected} selected pods run without the sidecar: calls reach them unchecked. Their events name the command that mends it."
+                ),
+            };
+            state(false, "UncoveredPods", message)
+        }
+    }
+}
+
 fn programmed(policy: &Judged, coverage: &Coverage) -> State {
-    let Coverage { selected, injected, enforcing, refused, .. } = coverage;
+    let Coverage { selected, enforcing, refused, .. } = coverage;
     let generation = policy.generation;
     let in_mode = if policy.mode() == Mode::Audit { " in audit mode" } else { "" };
-    let uncovered = selected.saturating_sub(*injected);
+    let uncovered = coverage.uncovered();
     let state = |holds, reason, message| State { type_: PROGRAMMED, holds, reason, message };
     if !policy.is_accepted() {
         return state(false, "NotAccepted", format!("Generation {generation} is not accepted."));
@@ -135,8 +166,8 @@ fn programmed(policy: &Judged, coverage: &Coverage) -> State {
     let mut sentences = vec![format!("{} generation {generation}{in_mode}.", enforce(*enforcing, *selected))];
     match uncovered {
         0 => {}
-        1 => sentences.push("1 pod runs without the sidecar; its events name the command that mends it.".to_owned()),
-        pods => sentences.push(format!("{pods} pods run without the sidecar; their events name the command that mends it.")),
+        1 => sentences.push("1 pod runs without the sidecar.".to_owned()),
+        pods => sentences.push(format!("{pods} pods run without the sidecar.")),
     }
     if let Some((pod, error)) = refused {
         sentences.push(format!("Pod {pod} refused it: {error}."));
@@ -229,17 +260,35 @@ mod tests {
         let uncovered = of(counts(3, 2, 2));
         assert_eq!(
             told(&uncovered, PROGRAMMED),
-            (
-                "False",
-                "PartiallyProgrammed",
-                "2 of 3 selected pods enforce generation 3. 1 pod runs without the sidecar; its events name the command that mends it."
-            )
+            ("False", "PartiallyProgrammed", "2 of 3 selected pods enforce generation 3. 1 pod runs without the sidecar.")
         );
         let refused = of(Coverage { refused: Some(("p-1".to_owned(), "unknown version".to_owned())), ..counts(2, 2, 1) });
         assert_eq!(
             told(&refused, PROGRAMMED),
             ("False", "PartiallyProgrammed", "1 of 2 selected pods enforces generation 3. Pod p-1 refused it: unknown version.")
         );
+    }
+
+    #[test]
+    fn covered_is_true_only_when_every_selected_pod_has_the_sidecar() {
+        let of = |selected, injected, enforcing| status(&judged(1, limited(), None), &counts(selected, injected, enforcing), None, at(0));
+        assert_eq!(told(&of(0, 0, 0), COVERED), ("False", "NoPods", "The policy selects no pod."));
+        assert_eq!(told(&of(1, 1, 0), COVERED), ("True", "Covered", "The selected pod has the sidecar."));
+        assert_eq!(told(&of(3, 3, 1), COVERED), ("True", "Covered", "All 3 selected pods have the sidecar."));
+        let one = of(3, 2, 2);
+        let (holds, reason, message) = told(&one, COVERED);
+        assert_eq!((holds, reason), ("False", "UncoveredPods"));
+        assert!(message.starts_with("1 of 3 selected pods runs without the sidecar"), "{message}");
+        assert!(told(&of(3, 1, 1), COVERED).2.starts_with("2 of 3 selected pods run without the sidecar"));
+    }
+
+    #[test]
+    fn every_selected_pod_is_counted_as_enforcing_stale_or_uncovered() {
+        for (selected, injected, enforcing) in [(0, 0, 0), (3, 3, 3), (3, 2, 1), (5, 4, 0)] {
+            let status = status(&judged(1, limited(), None), &counts(selected, injected, enforcing), None, at(0));
+            let parts = [status.enforcing, status.stale, status.uncovered].map(Option::unwrap);
+            assert_eq!(parts.iter().sum::<u32>(), selected, "{parts:?}");
+        }
     }
 
     #[test]

@@ -9,10 +9,10 @@ use mcp_policy::{Policy, PolicyId, PolicySpec};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::kubectl::Kubectl;
 use crate::loaded::Loaded;
 
 use super::Asked;
-use super::kubectl::Kubectl;
 
 /// The container that enforces.
 const SIDECAR: &str = "mcp-policy-sidecar";

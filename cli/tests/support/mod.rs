@@ -1,5 +1,7 @@
 //! Running the command line as its users do.
 
+#![allow(dead_code, reason = "no test uses all of it")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 

@@ -67,6 +67,7 @@ fn columns() -> Value {
         { "name": "Programmed", "type": "string", "jsonPath": condition("Programmed", "status"), "description": "Whether every selected pod enforces this generation." },
         { "name": "Selected", "type": "integer", "jsonPath": ".status.selected", "description": "Pods that the policy selects." },
         { "name": "Enforcing", "type": "integer", "jsonPath": ".status.enforcing", "description": "Selected pods that enforce this generation." },
+        { "name": "Uncovered", "type": "integer", "jsonPath": ".status.uncovered", "priority": 1, "description": "Selected pods without the sidecar." },
         { "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp", "description": "Time since the policy was created." },
         { "name": "Message", "type": "string", "jsonPath": condition("Accepted", "message"), "priority": 1, "description": "What there is to say of the policy." },
     ])

@@ -1,0 +1,84 @@
+//! What `kubectl` knows.
+
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+
+/// Asks the cluster that kubectl is configured for, with the rights of whoever runs it.
+pub struct Kubectl<'a> {
+    namespace: Option<&'a str>,
+    context: Option<&'a str>,
+}
+
+impl<'a> Kubectl<'a> {
+    pub fn new(namespace: Option<&'a str>, context: Option<&'a str>) -> Self {
+        Self { namespace, context }
+    }
+
+    /// An object of the namespace.
+    pub fn get(&self, kind: &str, name: &str) -> anyhow::Result<Value> {
+        // `--` ends the options: a name that begins with a dash is a name.
+        self.run(self.namespace, kind, &["--", name])
+    }
+
+    /// All objects of a kind in a namespace, or in the cluster.
+    pub fn list(&self, kind: &str, namespace: Option<&str>) -> anyhow::Result<Vec<Value>> {
+        items(self.run(namespace, kind, &[])?, kind)
+    }
+
+    /// All objects of a kind in the namespace that kubectl is configured for, if none was given.
+    pub fn list_here(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
+        self.list(kind, self.namespace)
+    }
+
+    /// All objects of a kind in all namespaces.
+    pub fn list_everywhere(&self, kind: &str) -> anyhow::Result<Vec<Value>> {
+        items(self.run(None, kind, &["--all-namespaces"])?, kind)
+    }
+
+    /// What the API server answers under a path.
+    pub fn raw(&self, path: &str) -> anyhow::Result<Value> {
+        let mut command = self.command();
+        command.args(["get", "--raw", path]);
+        json_of(command)
+    }
+
+    /// Whether the cluster does not let whoever asks see this.
+    pub fn is_forbidden(error: &anyhow::Error) -> bool {
+        error.to_string().contains("(Forbidden)")
+    }
+
+    fn run(&self, namespace: Option<&str>, kind: &str, more: &[&str]) -> anyhow::Result<Value> {
+        let mut command = self.command();
+        command.args(["get", kind, "--output=json"]);
+        command.args(namespace.map(|namespace| format!("--namespace={namespace}")));
+        command.args(more);
+        json_of(command)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new("kubectl");
+        command.args(self.context.map(|context| format!("--context={context}")));
+        command
+    }
+}
+
+fn items(mut list: Value, kind: &str) -> anyhow::Result<Vec<Value>> {
+    match list.get_mut("items").map(Value::take) {
+        Some(Value::Array(items)) => Ok(items),
+        _ => bail!("kubectl gave no list of {kind}"),
+    }
+}
+
+fn json_of(mut command: Command) -> anyhow::Result<Value> {
+    let output = command.output().context("failed to run kubectl, which must be installed and on the PATH")?;
+    let asked = || {
+        let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
+        format!("kubectl {}", arguments.join(" "))
+    };
+    if !output.status.success() {
+        bail!("{} failed: {}", asked(), String::from_utf8_lossy(&output.stderr).trim());
+    }
+    serde_json::from_slice(&output.stdout).with_context(|| format!("{} gave no JSON", asked()))
+}
