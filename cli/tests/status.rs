@@ -41,7 +41,7 @@ fn snapshot(policies: &[(&str, &str)]) -> Value {
 /// A cluster with these policies, pods and sidecars.
 struct Cluster {
     policies: Vec<Value>,
-    of_cluster: Vec<Value>,
+    guards: Vec<Value>,
     pods: Vec<Value>,
     /// What the sidecars of pods answer.
     sidecars: Vec<(&'static str, Value)>,
@@ -50,8 +50,9 @@ struct Cluster {
 impl Cluster {
     fn status(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let items = |items: &[Value]| json!({ "items": items });
-        let sidecars: String =
+        let sidecars: Vec<_> =
             self.sidecars.iter().map(|(pod, answer)| format!("*/pods/{pod}:14141/proxy/snapshot) echo '{answer}';;\n")).collect();
+        let sidecars = sidecars.concat();
         let admission = json!({"spec": {"matchConstraints": {"namespaceSelector": {
             "matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": ["kube-system"]}]
         }}}});
@@ -64,7 +65,7 @@ impl Cluster {
              namespaces*) echo '{{\"items\": {namespaces}}}';;\nvalidatingadmissionpolicies*) echo '{admission}';;\n{sidecars}\
              *) echo \"Error from server (ServiceUnavailable): $3\" >&2; exit 1;;\nesac\n",
             items(&self.policies),
-            items(&self.of_cluster),
+            items(&self.guards),
             items(&self.pods),
         );
         let folder = folder(&[("kubectl", &script)]);
@@ -78,7 +79,7 @@ impl Cluster {
 fn each_pod_is_told_by_what_its_own_sidecar_says() {
     let cluster = Cluster {
         policies: vec![policy("calls", 4, true, "mcp")],
-        of_cluster: Vec::new(),
+        guards: Vec::new(),
         pods: vec![
             pod("web-0", "mcp", true),
             pod("web-1", "mcp", true),
@@ -116,7 +117,7 @@ fn each_pod_is_told_by_what_its_own_sidecar_says() {
 fn all_is_well_when_every_selected_pod_enforces_the_present_generation() {
     let mut cluster = Cluster {
         policies: vec![policy("calls", 2, true, "mcp")],
-        of_cluster: Vec::new(),
+        guards: Vec::new(),
         pods: vec![pod("web-0", "mcp", true)],
         sidecars: vec![("web-0", snapshot(&[("imaging/calls", "2")]))],
     };
@@ -132,7 +133,7 @@ fn all_is_well_when_every_selected_pod_enforces_the_present_generation() {
 fn a_revision_that_is_not_accepted_is_never_well() {
     let cluster = Cluster {
         policies: vec![policy("calls", 2, false, "mcp")],
-        of_cluster: Vec::new(),
+        guards: Vec::new(),
         pods: vec![pod("web-0", "mcp", true)],
         sidecars: vec![("web-0", snapshot(&[("imaging/calls", "1")]))],
     };
@@ -153,7 +154,7 @@ fn policies_of_the_cluster_count_where_they_can_govern() {
     over["status"]["phase"] = json!("Succeeded");
     let cluster = Cluster {
         policies: Vec::new(),
-        of_cluster: vec![guard],
+        guards: vec![guard],
         pods: vec![of_the_system, over, pod("web-0", "mcp", true)],
         sidecars: vec![("web-0", snapshot(&[("guard", "1")]))],
     };
@@ -165,8 +166,7 @@ fn policies_of_the_cluster_count_where_they_can_govern() {
 
 #[test]
 fn a_name_that_no_policy_has_is_told() {
-    let cluster =
-        Cluster { policies: vec![policy("calls", 1, true, "mcp")], of_cluster: Vec::new(), pods: Vec::new(), sidecars: Vec::new() };
+    let cluster = Cluster { policies: vec![policy("calls", 1, true, "mcp")], guards: Vec::new(), pods: Vec::new(), sidecars: Vec::new() };
     let (code, _, errors) = cluster.status(&["cals"]);
     assert_eq!(
         (code, errors.as_str()),

@@ -1,6 +1,7 @@
 //! What happens to a running pod when its policy changes or goes, and to policies that make no sense.
 
 use mcp_policy_e2e::{
+    cli::mcp_policy,
     client::Client,
     cluster::{command, run},
     sandbox::{Sandbox, manifest},
@@ -152,13 +153,41 @@ fn a_pod_that_is_older_than_its_policy_is_listed_with_the_command_that_mends_it_
     let status = &sandbox.get_policy("imaging")["status"];
     assert_eq!((&status["selected"], &status["injected"], &status["enforcing"]), (&json!(1), &json!(0), &json!(0)));
 
+    let told = mcp_policy(None, &["status", "-n", sandbox.namespace()]).unwrap_err();
+    assert!(told.contains(&format!("{}/{}  has no sidecar", sandbox.namespace(), pod.name)), "{told}");
+
     sandbox.kubectl(&["rollout", "restart", "deployment/healthimaging-mcp"]);
     let pod = sandbox.rolled_out("healthimaging-mcp");
     sandbox.until_programmed("imaging");
     assert!(pod.injected());
+    let told = mcp_policy(None, &["status", "-n", sandbox.namespace(), "imaging"]).unwrap();
+    assert!(told.contains(&format!("{}/{}  enforcing", sandbox.namespace(), pod.name)), "{told}");
     let (mut agent, _way) = pod.agent(Client::Python2);
     assert_eq!(agent.call("list_datastores", &json!({})).code(), "default_deny");
     assert_eq!(pod.executions(), [].into());
+}
+
+#[test]
+fn pods_that_are_older_than_their_policy_are_replaced_once_where_it_says_so() {
+    let sandbox = Sandbox::new("restart");
+    let old = sandbox.imaging();
+    assert!(!old.injected());
+    sandbox.policy("imaging", &format!("{SELECTOR}, rollout: restart, default: deny"));
+    sandbox.until_programmed("imaging");
+    let pod = sandbox.rolled_out("healthimaging-mcp");
+    assert!(pod.injected() && pod.name != old.name);
+    // Another revision of the policy finds all pods covered.
+    sandbox.policy("imaging", &format!("{SELECTOR}, rollout: restart, default: allow"));
+    sandbox.until_programmed("imaging");
+    assert_eq!(sandbox.rolled_out("healthimaging-mcp").name, pod.name);
+    let revision = sandbox.kubectl(&[
+        "get",
+        "deployment",
+        "healthimaging-mcp",
+        "-o",
+        "jsonpath={.metadata.annotations.deployment\\.kubernetes\\.io/revision}",
+    ]);
+    assert_eq!(revision, "2");
 }
 
 #[test]

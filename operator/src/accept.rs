@@ -12,7 +12,7 @@ use serde_json::Value;
 use mcp_policy::document::Document;
 use mcp_policy::resource::Selector;
 use mcp_policy::snapshot::SnapshotPolicy;
-use mcp_policy::{Mode, PolicyId, PolicySpec, Server, read};
+use mcp_policy::{Mode, PolicyId, PolicySpec, Rollout, Server, read};
 
 use crate::crd::{Kind, StoredPolicy};
 use crate::namespaces::Labels;
@@ -74,6 +74,8 @@ pub struct Revision {
     pub raw: Value,
     /// Whether it refuses.
     pub mode: Mode,
+    /// What becomes of selected pods without the sidecar.
+    pub rollout: Rollout,
     /// Whether any rule has a limit.
     pub has_limits: bool,
     selection: Selection,
@@ -196,14 +198,14 @@ impl Revision {
             Kind::Namespaced => read::spec(raw).map(|spec| (None, spec)),
             Kind::Cluster => read::cluster_spec(raw).map(|spec| (Some(spec.namespace_selector), spec.policy)),
         };
-        let (namespaces, PolicySpec { selector: pods, server, mode, document }) = read.map_err(|error| error.to_string())?;
+        let (namespaces, PolicySpec { selector: pods, server, mode, rollout, document }) = read.map_err(|error| error.to_string())?;
         let policy = mcp_policy::compile(id.clone(), &document).map_err(|errors| {
             let errors: Vec<_> = errors.0.iter().map(|error| format!("spec.{error}")).collect();
             errors.join("; ")
         })?;
         let warnings = policy.warnings().iter().map(|warning| format!("spec.{warning}")).collect();
         let selection = Selection { namespaces, pods };
-        Ok(Self { generation, raw: raw.clone(), mode, has_limits: policy.has_limits(), selection, server, document, warnings })
+        Ok(Self { generation, raw: raw.clone(), mode, rollout, has_limits: policy.has_limits(), selection, server, document, warnings })
     }
 }
 

@@ -22,6 +22,7 @@ use crate::distribute::Hub;
 use crate::metrics::{Metrics, PodState, Step};
 use crate::names::OPERATOR;
 use crate::pod::Pod;
+use crate::rollout::{self, Restarts};
 use crate::status::{ACCEPTED, Coverage, status};
 use crate::tally::Tally;
 use crate::world::World;
@@ -61,6 +62,8 @@ struct View {
     policies: Vec<(Arc<Judged>, Coverage)>,
     /// Pods that are governed and have no sidecar, with the first policy that governs each.
     uncovered: Vec<(Pod, PolicyId)>,
+    /// What makes such pods and is to be restarted.
+    restarts: Restarts,
 }
 
 impl Leader {
@@ -69,11 +72,13 @@ impl Leader {
         let start = Instant::now();
         let mut said = self.tally.changes();
         let mut complained = HashSet::new();
+        let mut restarted = Restarts::new();
         loop {
             if self.world.is_complete() && self.hub.is_filled() {
                 let view = self.view();
                 self.write_statuses(&view, start.elapsed() >= SETTLE).await;
                 self.complain(&view, &mut complained).await;
+                self.restart(view.restarts, &mut restarted).await;
             }
             sleep(PAUSE).await;
             // What was said since is seen in the next turn.
@@ -96,12 +101,19 @@ impl Leader {
         let policies = self.world.policies();
         let mut coverages: HashMap<&PolicyId, Coverage> = HashMap::new();
         let mut uncovered = Vec::new();
+        let mut restarts = Restarts::new();
         let mut totals = Coverage::default();
         for pod in self.world.pods().values().filter(|pod| !pod.is_terminating) {
             let digest = digests.get(&pod.uid).map(AsRef::as_ref);
             let said = self.tally.of(&pod.uid).zip(digest);
             let enforces = said.as_ref().is_some_and(|(said, digest)| said.enforces.as_deref() == Some(*digest));
             let refused = said.as_ref().and_then(|(said, digest)| said.refused.as_ref().filter(|(refused, _)| refused == digest));
+            let governing = policies.governing(&pod.namespace, &pod.labels);
+            if !pod.is_injected
+                && let Some((owner, policy)) = rollout::due(pod, governing)
+            {
+                restarts.insert(owner, policy);
+            }
             let mut governing = policies.governing(&pod.namespace, &pod.labels).peekable();
             let Some(first) = governing.peek() else { continue };
             totals.selected += 1;
@@ -138,7 +150,7 @@ impl Leader {
                 },
             }
         };
-        View { policies: policies.iter().map(|policy| (Arc::clone(policy), of(policy))).collect(), uncovered }
+        View { policies: policies.iter().map(|policy| (Arc::clone(policy), of(policy))).collect(), uncovered, restarts }
     }
 
     async fn write_statuses(&self, view: &View, is_settled: bool) {
@@ -224,6 +236,37 @@ impl Leader {
                 ..ObjectReference::default()
             };
             self.publish(&about, "NotCovered", "Inject", &note).await;
+        }
+    }
+
+    /// Restarts what was not restarted for that policy before.
+    async fn restart(&self, due: Restarts, restarted: &mut Restarts) {
+        restarted.retain(|owner, _| due.contains_key(owner));
+        for (owner, policy) in due {
+            if restarted.get(&owner) == Some(&policy) {
+                continue;
+            }
+            let note = match timeout(REQUEST, rollout::restart(&self.client, &owner, &policy.uid)).await {
+                Ok(Ok(())) => {
+                    tracing::info!(policy = %policy.id, %owner, "restarted: its pods are older than the policy");
+                    restarted.insert(owner, policy);
+                    continue;
+                }
+                Ok(Err(kube::Error::Api(status))) if status.is_forbidden() => format!(
+                    "McpPolicy {} asks for a restart of {owner}, but the operator has no right to it: install the chart with restartOwners=true, or restart it yourself.",
+                    policy.id
+                ),
+                Ok(Err(error)) => {
+                    self.failed(Step::Restart, &error);
+                    continue;
+                }
+                Err(error) => {
+                    self.failed(Step::Restart, &error);
+                    continue;
+                }
+            };
+            self.publish(&owner.reference(), "RestartForbidden", "Restart", &note).await;
+            restarted.insert(owner, policy);
         }
     }
 

@@ -25,6 +25,7 @@ pub mod peers;
 pub mod pod;
 pub mod probes;
 pub mod review;
+pub mod rollout;
 pub mod run;
 pub mod select;
 pub mod server;

@@ -92,6 +92,8 @@ closed_set! {
         Status = "patch_status",
         /// An event.
         Event = "publish_event",
+        /// The restart of what makes pods without the sidecar.
+        Restart = "restart_owner",
         /// The Secret with the certificates.
         Secret = "write_certificates",
         /// The CA in a governed namespace.

@@ -79,10 +79,13 @@ pub struct Pod {
     owner: Option<Owner>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Owner {
-    kind: String,
-    name: String,
+/// What makes pods.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Owner {
+    /// `Deployment`, `StatefulSet`, `Job`, …
+    pub kind: String,
+    /// Its name, in the namespace of the pod.
+    pub name: String,
 }
 
 impl From<WatchedPod> for Pod {
@@ -119,14 +122,20 @@ impl Owner {
 }
 
 impl Pod {
+    /// What can be told to replace its pods one after the other, if the pod belongs to such.
+    #[must_use]
+    pub fn restartable_owner(&self) -> Option<&Owner> {
+        self.owner.as_ref().filter(|owner| ["Deployment", "StatefulSet", "DaemonSet"].contains(&owner.kind.as_str()))
+    }
+
     /// The command that replaces a pod that runs without the sidecar by one that has it.
     #[must_use]
     pub fn mending_command(&self) -> String {
         let Self { namespace, name, owner, .. } = self;
+        if let Some(Owner { kind, name }) = self.restartable_owner() {
+            return format!("kubectl rollout restart {}/{name} -n {namespace}", kind.to_lowercase());
+        }
         match owner {
-            Some(Owner { kind, name }) if ["Deployment", "StatefulSet", "DaemonSet"].contains(&kind.as_str()) => {
-                format!("kubectl rollout restart {}/{name} -n {namespace}", kind.to_lowercase())
-            }
             Some(_) => format!("kubectl delete pod {name} -n {namespace}"),
             None => format!("kubectl get pod {name} -n {namespace} -o yaml | kubectl replace --force -f -"),
         }

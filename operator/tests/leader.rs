@@ -143,6 +143,48 @@ async fn a_pod_without_sidecar_gets_one_event_with_the_command_that_mends_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_makes_uncovered_pods_is_restarted_once_where_the_policy_says_so() {
+    let pods = ["a", "b"].map(|name| support::pod("imaging", name, false));
+    let case = lead(pods.into(), taken);
+    sleep(LONG).await;
+    assert_eq!(case.written("/deployments/"), [] as [Value; 0], "nobody asked for it");
+    let mut spec = limited();
+    spec["rollout"] = json!("restart");
+    case.world.policies_mut().apply(&support::policy("imaging", "web", 2, spec.clone()));
+    for _ in 0..3 {
+        case.changed.send_replace(());
+        sleep(LONG).await;
+    }
+    let patched = case.written("/apis/apps/v1/namespaces/imaging/deployments/web?");
+    let annotated = json!({ "spec": { "template": { "metadata": { "annotations": { "mcp-policy.dev/restarted-for": "uid-of-web" } } } } });
+    assert_eq!(patched, [annotated], "one restart for both pods");
+
+    // A revision that was never accepted restarts nothing; the one before stays in force.
+    spec["tols"] = json!({});
+    case.world.policies_mut().apply(&support::policy("imaging", "other", 1, spec));
+    case.changed.send_replace(());
+    sleep(LONG).await;
+    assert_eq!(case.written("/deployments/").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_the_operator_may_not_make_is_told_once() {
+    let case = lead(vec![support::pod("imaging", "a", false)], |asked| {
+        if asked.uri.contains("/deployments/") { support::failure(StatusCode::FORBIDDEN, "Forbidden") } else { taken(asked) }
+    });
+    let mut spec = limited();
+    spec["rollout"] = json!("restart");
+    case.world.policies_mut().apply(&support::policy("imaging", "web", 2, spec));
+    for _ in 0..3 {
+        case.changed.send_replace(());
+        sleep(LONG).await;
+    }
+    let told: Vec<_> = case.written("/events?").into_iter().filter(|event| event["reason"] == "RestartForbidden").collect();
+    assert_eq!((told.len(), &told[0]["regarding"]["kind"]), (1, &json!("Deployment")), "{told:?}");
+    assert!(told[0]["note"].as_str().unwrap().contains("restartOwners=true"), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_that_is_not_accepted_gets_an_event_for_each_such_revision() {
     let case = lead(vec![], taken);
     sleep(LONG).await;

@@ -43,6 +43,6 @@ pub use document::Document;
 pub use facts::ServerName;
 pub use limit::{Counters, Reservation};
 pub use policy_id::PolicyId;
-pub use resource::{ClusterPolicySpec, Mode, PolicySpec, Server};
+pub use resource::{ClusterPolicySpec, Mode, PolicySpec, Rollout, Server};
 pub use snapshot::Snapshot;
 pub use trace::{Step, Verdict};

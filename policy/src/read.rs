@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::document::Document;
-use crate::resource::{ClusterPolicySpec, Mode, PolicySpec, Selector, Server};
+use crate::resource::{ClusterPolicySpec, Mode, PolicySpec, Rollout, Selector, Server};
 
 mod hint;
 mod located;
@@ -28,7 +28,7 @@ pub const KIND: &str = "McpPolicy";
 pub const CLUSTER_KIND: &str = "ClusterMcpPolicy";
 
 /// Fields of the resource, which a bare document must not have.
-const RESOURCE_FIELDS: [&str; 5] = ["namespaceSelector", "selector", "server", "from", "mode"];
+const RESOURCE_FIELDS: [&str; 6] = ["namespaceSelector", "selector", "server", "from", "mode", "rollout"];
 
 /// A field that cannot be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +71,7 @@ impl From<FieldError> for FieldErrors {
 pub fn spec(value: &Value) -> Result<PolicySpec, FieldErrors> {
     let parts = SpecParts::read(value, &POLICY_SPEC)?;
     let selector = parts.selector.ok_or_else(|| error("spec.selector", hint::missing("selector")))?;
-    Ok(PolicySpec { selector, server: parts.server, mode: parts.mode, document: parts.document })
+    Ok(PolicySpec { selector, server: parts.server, mode: parts.mode, rollout: parts.rollout, document: parts.document })
 }
 
 /// Reads the `spec` of a `ClusterMcpPolicy`.
@@ -80,7 +80,7 @@ pub fn cluster_spec(value: &Value) -> Result<ClusterPolicySpec, FieldErrors> {
     let missing = |field: &str| error(format!("spec.{field}"), hint::missing(field));
     let namespace_selector = parts.namespace_selector.ok_or_else(|| missing("namespaceSelector"))?;
     let selector = parts.selector.ok_or_else(|| missing("selector"))?;
-    let policy = PolicySpec { selector, server: parts.server, mode: parts.mode, document: parts.document };
+    let policy = PolicySpec { selector, server: parts.server, mode: parts.mode, rollout: parts.rollout, document: parts.document };
     Ok(ClusterPolicySpec { namespace_selector, policy })
 }
 
@@ -129,6 +129,7 @@ struct SpecParts {
     selector: Option<Selector>,
     server: Server,
     mode: Mode,
+    rollout: Rollout,
     document: Document,
 }
 
@@ -144,12 +145,13 @@ impl SpecParts {
         let selector = map.remove("selector").map(|value| part(&value, "spec.selector")).transpose()?;
         let server = map.remove("server").map(|value| part(&value, "spec.server")).transpose()?.unwrap_or_default();
         let mode = map.remove("mode").map(|value| part(&value, "spec.mode")).transpose()?.unwrap_or_default();
+        let rollout = map.remove("rollout").map(|value| part(&value, "spec.rollout")).transpose()?.unwrap_or_default();
         let document = part(&Value::Object(map), "spec")?;
         let errors: Vec<_> = resource::impossible(namespace_selector.as_ref(), selector.as_ref(), &server).collect();
         if !errors.is_empty() {
             return Err(FieldErrors(errors));
         }
-        Ok(Self { namespace_selector, selector, server, mode, document })
+        Ok(Self { namespace_selector, selector, server, mode, rollout, document })
     }
 }
 

@@ -25,6 +25,12 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Mode::is_enforce")]
     pub mode: Mode,
 
+    /// What becomes of selected pods that are older than the policy and so run without the sidecar. `manual` (the default): they
+    /// are reported. `restart`: their `Deployment`, `StatefulSet` or `DaemonSet` is restarted once, by its own strategy, if the
+    /// operator was installed with the right to do so.
+    #[serde(default, skip_serializing_if = "Rollout::is_manual")]
+    pub rollout: Rollout,
+
     /// The policy document.
     #[serde(flatten)]
     pub document: Document,
@@ -71,6 +77,24 @@ impl Mode {
             Self::Enforce => "enforce",
             Self::Audit => "audit",
         }
+    }
+}
+
+/// What becomes of selected pods that run without the sidecar.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Rollout {
+    /// They are reported.
+    #[default]
+    Manual,
+    /// What makes them is restarted once.
+    Restart,
+}
+
+impl Rollout {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+    fn is_manual(&self) -> bool {
+        *self == Self::Manual
     }
 }
 

@@ -261,7 +261,7 @@ fn manifest(file: &str, value: &Value, places: &Places) -> Result<Manifest, Fiel
     }
     let id = PolicyId::new(namespace, metadata("name").unwrap_or_default());
     match SpecParts::read(&spec, spec_shape) {
-        Ok(SpecParts { namespace_selector, selector, server, mode, document }) if errors.is_empty() => {
+        Ok(SpecParts { namespace_selector, selector, server, mode, document, .. }) if errors.is_empty() => {
             Ok(Manifest { id, kind, namespace_selector, selector, server, mode, document, file, places })
         }
         Ok(_) => Err(FieldErrors(errors)),

@@ -59,6 +59,7 @@ fn a_wrong_field_of_a_resource_is_named_with_its_path() {
                 .to_owned(),
         ),
         (json!({"selector": {}, "mode": "shadow"}), "spec.mode: `shadow` is not one of `enforce`, `audit`".to_owned()),
+        (json!({"selector": {}, "rollout": "auto"}), "spec.rollout: `auto` is not one of `manual`, `restart`".to_owned()),
         (json!({"selector": {}, "mode": true}), "spec.mode: must be one of `enforce`, `audit`, but is a boolean".to_owned()),
         (json!({"selector": {}, "from": []}), format!("spec.from: `from` {not_yet}")),
         (
