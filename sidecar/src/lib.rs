@@ -17,6 +17,7 @@ pub mod config;
 pub mod drain;
 pub mod error;
 pub mod front;
+mod http1;
 pub mod message;
 pub mod proxy;
 pub mod respond;
@@ -33,9 +34,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::Request;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
 use mcp_policy::Caller;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -272,16 +270,7 @@ impl Gateway {
         };
         let link = Arc::new(Link::new(destination, &self.limits, self.books.metrics.clone()));
         let peer = Peer { caller: Caller::anonymous(peer.ip()), link, server, name: Arc::clone(&self.name) };
-        let (stream, heads) = front::framing::watch(stream);
-        let (proxy, peer) = (&self.proxy, &peer);
-        let service = service_fn(|request: Request<Incoming>| {
-            let is_faulty = heads.next_is_faulty();
-            async move { if is_faulty { proxy.refuse_framing(peer).await } else { proxy.handle(peer, request).await } }
-        });
-        if front::server::http(stream, &self.limits, &self.drain, service).await {
-            // Without a line nothing more may be judged, and nothing is: the connection has ended.
-            let _ = proxy.note_unreadable(peer).await;
-        }
+        front::connection::serve(stream, &self.proxy, &peer, &self.limits, &self.drain).await;
     }
 
     /// A port that the policies pass through.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use mcp_policy::{Caller, ServerName};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -114,7 +114,7 @@ impl Proxy {
     }
 
     /// Answers one request.
-    pub async fn handle(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response<ProxyBody>, Closed> {
+    pub async fn handle(&self, peer: &Peer, request: Request<impl Body<Data = Bytes> + Unpin>) -> Result<Response<ProxyBody>, Closed> {
         let in_flight = self.books.metrics.request();
         let mut response = self.answer(peer, request).await?;
         if self.drain.is_announced() {
@@ -135,7 +135,7 @@ impl Proxy {
         Ok(())
     }
 
-    async fn answer(&self, peer: &Peer, request: Request<Incoming>) -> Result<Response<ProxyBody>, Closed> {
+    async fn answer(&self, peer: &Peer, request: Request<impl Body<Data = Bytes> + Unpin>) -> Result<Response<ProxyBody>, Closed> {
         let enforced = self.books.state.enforced();
         if let Some(port) = peer.link.destination().port() {
             if port == CANARY_PORT {
@@ -202,7 +202,12 @@ impl Proxy {
     }
 
     /// A message to the endpoint.
-    async fn post(&self, peer: &Peer, request: Request<Incoming>, path: String) -> Result<Response<ProxyBody>, Closed> {
+    async fn post(
+        &self,
+        peer: &Peer,
+        request: Request<impl Body<Data = Bytes> + Unpin>,
+        path: String,
+    ) -> Result<Response<ProxyBody>, Closed> {
         let mut record = self.books.record(&peer.caller, &peer.server).await?;
         let (head, mut body) = request.into_parts();
         let body = match timeout(self.limits.body_timeout, self.room.hold(&mut body)).await {
@@ -395,7 +400,7 @@ async fn probe(peer: &Peer, get: &HttpGet, headers: &HeaderMap) -> Response<Prox
     let Some(request) = probe::request(get, headers) else {
         return plain(StatusCode::BAD_GATEWAY, "The probe's headers cannot be sent.\n");
     };
-    match peer.link.send(request).await {
+    match peer.link.send(&request).await {
         Ok(answer) => {
             let mut response = Response::new(relay::whole(Bytes::new()));
             *response.status_mut() = answer.status();

@@ -3,6 +3,9 @@
 //! Guarantees: a request is sent at most once; it is sent again only if nothing of it was written. No redirect is followed.
 //! Dropping an answer, or the wait for it, closes the connection, which is how a server learns that its caller is gone.
 
+mod connection;
+mod wire;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -13,29 +16,26 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{HOST, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, Uri};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep_until, timeout};
+use tokio::time::timeout;
 
 use crate::answer::answer_fault::AnswerFault;
 use crate::books::metrics::Metrics;
 use crate::bridge::{self, Bridge};
 use crate::config::{Limits, UpstreamUrl};
 use crate::front::headers::{self, Carrier};
+use crate::http1::head::AnswerHead;
 use crate::stdio::child::WriteError;
+use connection::{Connection, Outgoing};
+use wire::Patience;
+pub use wire::Wire;
 
 /// How long a connection may be idle and still be used. Common servers close theirs after five seconds; a request that meets
 /// the closing must not be sent again, so ours has to be the shorter time.
 const MAX_IDLE: Duration = Duration::from_secs(2);
-
-/// Bytes of an answer's head, and of one read of its body: what a server can make one connection hold while its caller takes nothing.
-/// hyper's own bound is twenty-five times this.
-const READ_BUFFER: usize = 16 * 1024;
 
 /// Where a caller's requests go.
 #[derive(Clone, Debug)]
@@ -91,10 +91,7 @@ pub enum SendError {
     NotReached(io::Error),
     /// The connection ended before anything was sent on it.
     #[error("the connection ended: {0}")]
-    NotSent(hyper::Error),
-    /// The server's path is not one.
-    #[error("the server's path cannot be requested")]
-    Target,
+    NotSent(io::Error),
     /// The server on stdio cannot be started.
     #[error("{0}")]
     NotStarted(String),
@@ -112,7 +109,10 @@ pub enum SendError {
     Ended,
     /// Sent, and the connection ended before an answer began.
     #[error("no answer: {0}")]
-    Lost(hyper::Error),
+    Lost(io::Error),
+    /// Sent, and what came is no answer of HTTP.
+    #[error("the answer is not HTTP")]
+    NotHttp,
     /// Sent, and no answer began in time.
     #[error("no answer in time")]
     TimedOut,
@@ -129,11 +129,9 @@ impl SendError {
     #[must_use]
     pub fn fault(&self) -> AnswerFault {
         match self {
-            Self::NotReached(_) | Self::NotSent(_) | Self::Target | Self::NotStarted(_) | Self::Backoff | Self::TooManySessions => {
-                AnswerFault::NotReached
-            }
+            Self::NotReached(_) | Self::NotSent(_) | Self::NotStarted(_) | Self::Backoff | Self::TooManySessions => AnswerFault::NotReached,
             Self::NotWritten(error) => error.fault(),
-            Self::Lost(cause) if cause.is_parse() => AnswerFault::NotHttp,
+            Self::NotHttp => AnswerFault::NotHttp,
             Self::Lost(_) | Self::Ended => AnswerFault::NoAnswer,
             Self::TimedOut => AnswerFault::AnswerTimeout,
         }
@@ -145,7 +143,7 @@ impl SendError {
 pub enum AnswerError {
     /// The connection ended, or the framing broke.
     #[error("the answer was cut off: {0}")]
-    CutOff(hyper::Error),
+    CutOff(io::Error),
     /// The server on stdio has ended.
     #[error("the server has ended")]
     Ended,
@@ -169,13 +167,11 @@ impl AnswerError {
     }
 }
 
-type Sender = SendRequest<Full<Bytes>>;
-
 /// The way from one caller's connection to the server.
 #[derive(Debug)]
 pub struct Link {
     destination: Destination,
-    idle: Mutex<Option<(Sender, Instant)>>,
+    idle: Mutex<Option<(Connection, Instant)>>,
     times: Times,
     metrics: Metrics,
 }
@@ -210,20 +206,11 @@ impl Link {
         &self.destination
     }
 
-    /// Sends a request in origin form and waits for the head of the answer.
-    pub async fn send(self: &Arc<Self>, mut request: Request<Full<Bytes>>) -> Result<Response<Answer>, SendError> {
-        if let Some(sender) = self.take_idle().await {
-            match self.exchange(sender, request).await {
-                Err((SendError::NotSent(_), Some(unsent))) => request = *unsent,
-                answered => return answered.map_err(|(error, _)| error),
-            }
-        }
-        let stream = self.destination.connect(self.times.connect).await.map_err(SendError::NotReached)?;
-        let (sender, connection) =
-            Builder::new().max_buf_size(READ_BUFFER).handshake(TokioIo::new(stream)).await.map_err(SendError::NotSent)?;
-        // It ends when the sender and the answer are gone, or the server closes. What went wrong, the request is told.
-        tokio::spawn(connection);
-        self.exchange(sender, request).await.map_err(|(error, _)| error)
+    /// Sends a request in origin form, whose headers are all that the server gets, and waits for the head of the answer.
+    pub async fn send(self: &Arc<Self>, request: &Request<Bytes>) -> Result<Response<Answer>, SendError> {
+        let headers = request.headers();
+        let target = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        self.exchange(&Outgoing::new(request.method(), target, headers, request.body().clone())).await
     }
 
     /// Sends `body`, byte for byte, to `path`, with those headers that may go on; nothing of the caller's target but that.
@@ -238,64 +225,51 @@ impl Link {
             self.metrics.answer_failed(error.fault());
             tracing::warn!(server = %self.destination, %error, "the server gave no answer");
         };
-        if let Destination::Bridge(bridge) = &self.destination {
-            let answered = timeout(self.times.answer, bridge.forward(&method, headers, &body)).await;
-            return answered.unwrap_or(Err(SendError::TimedOut)).map(|response| response.map(Answer::Bridge)).inspect_err(warn);
-        }
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = method;
-        *request.headers_mut() = headers::to_upstream(headers);
-        if let Destination::Url(url) = &self.destination {
-            // The server knows itself by this name; one that checks `Host` refuses any other.
-            if let Ok(host) = HeaderValue::try_from(&url.authority) {
-                request.headers_mut().insert(HOST, host);
+        let host = match &self.destination {
+            Destination::Bridge(bridge) => {
+                let answered = timeout(self.times.answer, bridge.forward(&method, headers, &body)).await;
+                return answered.unwrap_or(Err(SendError::TimedOut)).map(|response| response.map(Answer::Bridge)).inspect_err(warn);
             }
-        }
-        *request.uri_mut() = Uri::try_from(path).map_err(|_| SendError::Target)?;
-        self.send(request).await.inspect_err(warn)
+            // The server knows itself by this name; one that checks `Host` refuses any other.
+            Destination::Url(url) => HeaderValue::try_from(&url.authority).ok(),
+            Destination::Captured(_) => None,
+        };
+        let kept = headers::to_upstream(headers).filter(|(name, _)| host.is_none() || *name != HOST);
+        let outgoing = Outgoing::new(&method, path, host.iter().map(|host| (&HOST, host)).chain(kept), body);
+        self.exchange(&outgoing).await.inspect_err(warn)
     }
 
-    async fn exchange(
-        self: &Arc<Self>,
-        mut sender: Sender,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Answer>, (SendError, Option<Box<Request<Full<Bytes>>>>)> {
-        let sent = Instant::now();
-        match timeout(self.times.answer, sender.try_send_request(request)).await {
-            Ok(Ok(response)) => {
-                let patience = match headers::carrier(response.headers()) {
-                    Carrier::EventStream => Patience::new(self.times.stream_idle, None),
-                    Carrier::Json | Carrier::Other => Patience::new(self.times.idle, Some(sent + self.times.total)),
-                };
-                Ok(response.map(|body| {
-                    let mut answer = Wire { body, patience, give_back: Some((Arc::clone(self), sender)) };
-                    answer.give_back_at_end();
-                    Answer::Wire(answer)
-                }))
+    async fn exchange(self: &Arc<Self>, outgoing: &Outgoing) -> Result<Response<Answer>, SendError> {
+        if let Some(connection) = self.take_idle() {
+            match self.exchange_on(connection, outgoing).await {
+                Err(SendError::NotSent(_)) => {}
+                answered => return answered,
             }
-            Ok(Err(mut error)) => match error.take_message() {
-                Some(unsent) => Err((SendError::NotSent(error.into_error()), Some(Box::new(unsent)))),
-                None => Err((SendError::Lost(error.into_error()), None)),
-            },
-            Err(_) => Err((SendError::TimedOut, None)),
         }
+        let stream = self.destination.connect(self.times.connect).await.map_err(SendError::NotReached)?;
+        self.exchange_on(Connection::new(stream), outgoing).await
+    }
+
+    async fn exchange_on(self: &Arc<Self>, mut connection: Connection, outgoing: &Outgoing) -> Result<Response<Answer>, SendError> {
+        let sent = Instant::now();
+        let AnswerHead { response, framing, keep_alive } = connection.exchange(outgoing, sent + self.times.answer).await?;
+        let (silence, end) = match headers::carrier(response.headers()) {
+            Carrier::EventStream => (self.times.stream_idle, None),
+            Carrier::Json | Carrier::Other => (self.times.idle, Some(sent + self.times.total)),
+        };
+        let patience = Patience { silence, end, waiting: None };
+        Ok(response.map(|()| Answer::Wire(Wire::new(connection, Arc::clone(self), framing, keep_alive, patience))))
     }
 
     /// The connection of the request before, if it can carry another.
-    async fn take_idle(&self) -> Option<Sender> {
-        let (mut sender, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        if since.elapsed() > MAX_IDLE {
-            return None;
-        }
-        // A server that answered before it read the whole request is not ready; do not wait for it longer than for a new one.
-        timeout(self.times.connect, sender.ready()).await.ok()?.ok()?;
-        Some(sender)
+    fn take_idle(&self) -> Option<Connection> {
+        let (connection, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        (since.elapsed() <= MAX_IDLE && connection.is_quiet()).then_some(connection)
     }
 
-    fn give_back(&self, sender: Sender) {
-        if !sender.is_closed() {
-            *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some((sender, Instant::now()));
-        }
+    /// Keeps a connection on which nothing is under way.
+    fn give_back(&self, connection: Connection) {
+        *self.idle.lock().unwrap_or_else(PoisonError::into_inner) = Some((connection, Instant::now()));
     }
 }
 
@@ -313,15 +287,16 @@ impl Body for Answer {
     type Error = AnswerError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        match &mut *self {
-            Self::Wire(wire) => Pin::new(wire).poll_frame(cx),
-            Self::Bridge(answer) => answer.poll(cx).map(|data| data.map(|data| data.map(Frame::data))),
-        }
+        let data = match &mut *self {
+            Self::Wire(wire) => wire.poll(cx),
+            Self::Bridge(answer) => answer.poll(cx),
+        };
+        data.map(|data| data.map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Wire(wire) => wire.is_end_stream(),
+            Self::Wire(wire) => wire.is_over(),
             Self::Bridge(answer) => answer.is_over(),
         }
     }
@@ -330,97 +305,6 @@ impl Body for Answer {
         match self {
             Self::Wire(wire) => wire.size_hint(),
             Self::Bridge(answer) => answer.size().map_or_else(SizeHint::default, SizeHint::with_exact),
-        }
-    }
-}
-
-/// The body of an answer from a connection. Read to its end, it gives its connection back; dropped before, it closes it.
-#[derive(Debug)]
-pub struct Wire {
-    body: Incoming,
-    patience: Patience,
-    give_back: Option<(Arc<Link>, Sender)>,
-}
-
-impl Wire {
-    fn give_back_at_end(&mut self) {
-        if self.body.is_end_stream()
-            && let Some((link, sender)) = self.give_back.take()
-        {
-            link.give_back(sender);
-        }
-    }
-
-    /// Nothing more of it passes, and its connection is closed.
-    fn failed(&mut self, error: AnswerError) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        if let Some((link, _)) = self.give_back.take() {
-            link.metrics.answer_failed(error.fault());
-            tracing::warn!(server = %link.destination, %error, "the server's answer failed");
-        }
-        Poll::Ready(Some(Err(error)))
-    }
-}
-
-impl Body for Wire {
-    type Data = Bytes;
-    type Error = AnswerError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.patience.waiting = None;
-                self.give_back_at_end();
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(None) => {
-                if let Some((link, sender)) = self.give_back.take() {
-                    link.give_back(sender);
-                }
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Err(cause))) => self.failed(AnswerError::CutOff(cause)),
-            Poll::Pending => match self.patience.poll_end(cx) {
-                Poll::Ready(error) => self.failed(error),
-                Poll::Pending => Poll::Pending,
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// How long an answer is waited for. Time counts only while it is: a caller who takes the answer slowly is not the server's fault.
-#[derive(Debug)]
-struct Patience {
-    silence: Duration,
-    end: Option<Instant>,
-    /// Since the last piece; none while nothing is waited for. Most answers come at once and never have one.
-    waiting: Option<Pin<Box<Sleep>>>,
-}
-
-impl Patience {
-    fn new(silence: Duration, end: Option<Instant>) -> Self {
-        Self { silence, end, waiting: None }
-    }
-
-    /// Nothing has come. Ends when that lasts too long; however fast pieces come, there is a moment without one now and then.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<AnswerError> {
-        let Self { silence, end, waiting } = self;
-        let waiting = waiting.get_or_insert_with(|| {
-            let silent = Instant::now() + *silence;
-            Box::pin(sleep_until(end.map_or(silent, |end| silent.min(end)).into()))
-        });
-        match waiting.as_mut().poll(cx) {
-            Poll::Ready(()) => {
-                Poll::Ready(if end.is_some_and(|end| Instant::now() >= end) { AnswerError::TooLong } else { AnswerError::Idle })
-            }
-            Poll::Pending => Poll::Pending,
         }
     }
 }

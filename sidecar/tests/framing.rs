@@ -93,3 +93,50 @@ async fn requests_that_all_read_alike_follow_one_another() {
     assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 4, "{answer}");
     assert_eq!(server.requests(), 4);
 }
+
+#[tokio::test]
+async fn a_caller_of_the_older_version_gets_answers_without_chunks() {
+    let server = Server::with_tools(&[]).await;
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow"}));
+    let old = good().replace("HTTP/1.1", "HTTP/1.0");
+    let kept = old.replace("Content-Length", "Connection: keep-alive\r\nContent-Length");
+    let answer = send(&sidecar, &format!("{kept}{old}{}", good())).await;
+    assert_eq!(answer.matches("HTTP/1.1 200 ").count(), 2, "the second one closes: {answer}");
+    assert_eq!((answer.matches("connection: keep-alive\r\n").count(), answer.matches("connection: close\r\n").count()), (1, 1), "{answer}");
+    assert!(!answer.contains("transfer-encoding"), "{answer}");
+    assert_eq!(server.requests(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_to_head_has_no_body() {
+    let server = Server::with_tools(&[]).await;
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow"}));
+    let head = "HEAD /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    let last = good().replace("Content-Length", "Connection: close\r\nContent-Length");
+    let answer = send(&sidecar, &format!("{head}{last}")).await;
+    let (first, second) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(first.starts_with("HTTP/1.1 405 ") && second.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(server.requests(), 1);
+}
+
+#[tokio::test]
+async fn who_waits_to_be_told_to_send_the_body_is_told_once_the_head_is_judged() {
+    let server = Server::with_tools(&[]).await;
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow"}));
+    let body = call(1, "read").to_string();
+    let head = request(&format!("Connection: close\r\nExpect: 100-Continue\r\nContent-Length: {}\r\n", body.len()), "");
+    let mut stream = TcpStream::connect(sidecar.proxy).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut told = [0; 25];
+    support::in_time("the word to go on", stream.read_exact(&mut told)).await.unwrap();
+    assert_eq!(&told, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    support::in_time("the connection is closed", stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    let elsewhere = head.replace("/mcp", "/elsewhere");
+    let answer = send(&sidecar, &elsewhere).await;
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close\r\n"), "{answer}");
+    assert_eq!(server.requests(), 1);
+}

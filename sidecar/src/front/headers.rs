@@ -305,11 +305,10 @@ pub fn session_id(headers: &HeaderMap) -> Option<&str> {
 
 /// The headers that a request takes to the server: without those of the connection, without a length (the body is framed anew), without
 /// claims about who is asking or for what path and method (rule 13), and with the wish for an answer that is not encoded (rule 16).
-#[must_use]
-pub fn to_upstream(headers: &HeaderMap) -> HeaderMap {
-    let mut forwarded = end_to_end(headers, |name| name == "content-length" || name == "expect" || is_claim(name));
-    forwarded.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    forwarded
+pub fn to_upstream(headers: &HeaderMap) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    static IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+    let is_dropped = |name: &str| matches!(name, "content-length" | "expect" | "accept-encoding") || is_claim(name);
+    end_to_end(headers, is_dropped).chain(std::iter::once((&header::ACCEPT_ENCODING, &IDENTITY)))
 }
 
 /// Whether a client would say something by this header that only a trusted hop may say, or that overrides what was judged.
@@ -363,24 +362,25 @@ pub enum Body {
 /// The headers that an answer of the server takes to the client.
 #[must_use]
 pub fn to_client(headers: &HeaderMap, body: Body) -> HeaderMap {
-    end_to_end(headers, |name| {
+    let is_dropped = |name: &str| {
         body == Body::Replaced
             && matches!(name, "content-length" | "content-digest" | "repr-digest" | "digest" | "content-md5" | "etag" | "accept-ranges")
-    })
-}
-
-/// The headers without those of the connection, without those that `Connection` names, and without what is `dropped`.
-fn end_to_end(headers: &HeaderMap, dropped: impl Fn(&str) -> bool) -> HeaderMap {
-    let named: Vec<String> = headers.get_all(header::CONNECTION).iter().flat_map(list).collect();
+    };
     let mut kept = HeaderMap::with_capacity(headers.len());
-    for (name, value) in headers {
-        let name_text = name.as_str();
-        let goes = is_hop_by_hop(name_text) || named.iter().any(|named| named == name_text) || dropped(name_text);
-        if !goes && !hides(name_text, &dropped) {
-            kept.append(name, value.clone());
-        }
+    for (name, value) in end_to_end(headers, is_dropped) {
+        kept.append(name, value.clone());
     }
     kept
+}
+
+/// The headers without those of the connection, without those that `Connection` names, and without what is dropped.
+fn end_to_end(headers: &HeaderMap, is_dropped: impl Fn(&str) -> bool) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let named: Vec<String> = headers.get_all(header::CONNECTION).iter().flat_map(list).collect();
+    headers.iter().filter(move |(name, _)| {
+        let name = name.as_str();
+        let goes = is_hop_by_hop(name) || named.iter().any(|named| named == name) || is_dropped(name);
+        !goes && !hides(name, &is_dropped)
+    })
 }
 
 /// Whether a name with `_` is, to servers that take `_` for `-` (CGI and its heirs), a header that is dropped or that decides.

@@ -4,7 +4,6 @@
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use http::{Method, Request};
-use http_body_util::Full;
 
 use crate::config::{HttpGet, Probe};
 
@@ -37,8 +36,8 @@ pub fn opens(probes: &[Probe], port: u16) -> bool {
 
 /// The request that the server gets: what the probe declares, and nothing else that a caller could add.
 #[must_use]
-pub fn request(get: &HttpGet, as_sent: &HeaderMap) -> Option<Request<Full<Bytes>>> {
-    let mut request = Request::get(&get.path).body(Full::default()).ok()?;
+pub fn request(get: &HttpGet, as_sent: &HeaderMap) -> Option<Request<Bytes>> {
+    let mut request = Request::get(&get.path).body(Bytes::new()).ok()?;
     let headers = request.headers_mut();
     for name in [HOST, USER_AGENT, ACCEPT] {
         if let Some(value) = as_sent.get(&name) {
