@@ -22,8 +22,7 @@ pub fn decision(outcome: &Outcome) -> Map<String, Value> {
 
 /// What the sidecar says of a message that it cannot read in one way only, field by field.
 pub fn malformed() -> Map<String, Value> {
-    let refusal = Refusal { code: Code::Malformed, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None };
-    members(refused(&refusal, &[]))
+    members(refused(&Refusal::of(Code::Malformed), &[]))
 }
 
 /// The decision on a method, field by field.

@@ -51,6 +51,7 @@ fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Passes => "passes",
         Verdict::Refuses => "refuses",
+        Verdict::Waits => "waits",
         Verdict::Undecided => "undecided",
     }
 }

@@ -62,8 +62,7 @@ fn the_corpus_becomes_what_is_expected() {
     }
 }
 
-/// "`deny_if` with empty conditions and an `on_deny` that says "Requires human approval" becomes `action: approve`", which this release
-/// refuses until it can ask a person. "Block form: `action: deny` with `reason`; `rate_limit: {max: 10, window: 60}`, counted per
+/// "`deny_if` with empty conditions and an `on_deny` that says "Requires human approval" becomes `action: approve`". "Block form: `action: deny` with `reason`; `rate_limit: {max: 10, window: 60}`, counted per
 /// session." "Proxy YAML: […] `default` (absent means allow there). In that format the conditions of `evaluate` are assertions
 /// (`require`), those of `require_approval` are triggers (`approveIf`)."
 #[test]
@@ -71,7 +70,7 @@ fn each_format_means_here_what_it_means_there() {
     let cases = [
         (
             r#"{"default": "deny", "tools": {"t": {"deny_if": [{"conditions": [], "on_deny": "Requires human approval"}]}}}"#,
-            r#"{"action": "deny", "reason": "Requires human approval"}"#,
+            r#"{"action": "approve", "reason": "Requires human approval"}"#,
             "deny",
         ),
         (
@@ -93,7 +92,7 @@ fn each_format_means_here_what_it_means_there() {
         ),
         (
             "version: \"1\"\ndefault: deny\ntools:\n  t:\n    rules:\n      - name: a\n        action: require_approval\n        conditions: [{path: args.a, op: eq, value: x}]\n",
-            r#"{"denyIf": [{"conditions": [{"path": "args.a", "op": "eq", "value": "x"}]}]}"#,
+            r#"{"approveIf": [{"conditions": [{"path": "args.a", "op": "eq", "value": "x"}]}]}"#,
             "deny",
         ),
     ];
@@ -133,9 +132,7 @@ fn what_is_imported_is_read_accepted_and_printed_as_it_was_read() {
         let manifests = read::file(&file, &manifest).unwrap();
         let [read] = manifests.as_slice() else { panic!("{file}: {} policies", manifests.len()) };
         let policy = compile(read.id.clone(), &read.document).unwrap();
-        // Approvals, once they are, need what stands beside the action.
-        let is_for_later = |warning: &&String| manifest.contains("refused until approvals come") && warning.contains("beside action: deny");
-        assert_eq!(policy.warnings().iter().find(|warning| !is_for_later(warning)), None, "{file}");
+        assert_eq!(policy.warnings(), [""; 0], "{file}");
         assert_eq!(read::document(&serde_json::to_value(&read.document).unwrap()).unwrap(), read.document, "{file}");
     }
 }
@@ -178,20 +175,6 @@ fn two_files_cannot_become_one_policy() {
         format!(
             "error: {file}: would be named `01-imaging-export`, as the policy of {file} is; rename one of the files\n1 error; nothing was imported\n"
         )
-    );
-}
-
-#[test]
-fn what_waits_for_a_person_there_is_told_at_once() {
-    let (code, manifest, errors) = import(&["proxy/06-approval-always.yaml"], "");
-    assert_eq!(code, Some(0));
-    assert!(manifest.contains("      action: deny\n"), "{manifest}");
-    assert!(
-        errors.starts_with(
-            "warning: proxy/06-approval-always.yaml:4:3: tools.merge_pull_request: a person can approve the call there; approvals are not of this \
-             release, so it is refused\n"
-        ),
-        "{errors}"
     );
 }
 

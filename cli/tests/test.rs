@@ -74,6 +74,19 @@ cases:
 ";
 
 #[test]
+fn a_case_can_be_decided_as_if_people_had_approved() {
+    let policy = "tools:\n  pay: {action: approve, limits: [{counter: c, window: minute, max: 1}]}\n";
+    let cases = "cases:
+  - {name: it waits, call: {tool: pay}, expect: {code: approval_required, rule: /tools/pay/action}, listed: true}
+  - {name: and takes nothing, call: {tool: pay}, approved: true, expect: allowed}
+  - {name: nobody is asked about what could not pass, call: {tool: pay}, approved: true, expect: limit_exceeded}
+";
+    let folder = folder(&[("pay.yaml", policy), ("pay.test.yaml", cases)]);
+    let (code, output, errors) = told(&run(folder.path(), &["test", "."]));
+    assert_eq!(code, Some(0), "{output}{errors}");
+}
+
+#[test]
 fn cases_that_hold_pass_and_time_and_counters_run_on() {
     let folder = folder(&[("policy.yaml", POLICY), ("policy.test.yaml", CASES)]);
     let (code, out, errors) = told(&run(folder.path(), &["test", ".", "--coverage", "--min-coverage", "100"]));

@@ -22,6 +22,9 @@ const MAX_LIMITS: usize = 16;
 const MAX_CONDITIONS: usize = 32;
 const MAX_ARGUMENT_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_DIGITS: usize = 15;
+const MAX_TIMEOUT_SECONDS: u64 = 24 * 3600;
+/// For how long a person is asked where nothing is said.
+pub(crate) const DEFAULT_TIMEOUT_SECONDS: u64 = 15 * 60;
 const MAX_PATTERN_CHARACTERS: usize = 128;
 const MAX_COUNTER_CHARACTERS: usize = 256;
 const MAX_REASON_CHARACTERS: usize = 512;
@@ -63,14 +66,18 @@ pub(crate) struct CompiledRule {
     pub max_bytes: Option<u64>,
     pub schema: Option<ArgumentsSchema>,
     pub require: Vec<Condition>,
-    pub deny_if: Vec<CompiledDenyIf>,
+    pub deny_if: Vec<CompiledEntry>,
+    pub approve_if: Vec<CompiledEntry>,
     pub limits: Vec<CompiledLimit>,
 }
 
+/// An entry of `denyIf` or `approveIf`.
 #[derive(Clone, Debug)]
-pub(crate) struct CompiledDenyIf {
+pub(crate) struct CompiledEntry {
     pub conditions: Vec<Condition>,
     pub reason: Option<String>,
+    /// For how long a person is asked, if one is.
+    pub timeout_seconds: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -260,7 +267,7 @@ impl Compiler {
     }
 
     fn rule(&mut self, path: &str, pointer: &str, key: &str, rule: &Rule) -> CompiledRule {
-        let Rule { action, reason, arguments, require, deny_if, limits, rate_limit } = rule;
+        let Rule { action, reason, arguments, require, deny_if, approve_if, limits, rate_limit } = rule;
         self.reason(&format!("{path}.reason"), reason.as_deref());
         let arguments = arguments.as_ref();
         let max_bytes = arguments.and_then(|arguments| arguments.max_bytes);
@@ -277,19 +284,15 @@ impl Compiler {
         });
         self.bound(&format!("{path}.require"), "conditions", require.len(), MAX_CONDITIONS);
         let required = self.conditions(&format!("{path}.require"), require);
-        self.bound(&format!("{path}.denyIf"), "entries", deny_if.len(), MAX_CONDITIONS);
-        let mut refusing = Vec::with_capacity(deny_if.len());
-        for (i, entry) in deny_if.iter().enumerate() {
-            let path = format!("{path}.denyIf[{i}]");
-            self.reason(&format!("{path}.reason"), entry.reason.as_deref());
-            self.bound(&format!("{path}.conditions"), "conditions", entry.conditions.len(), MAX_CONDITIONS);
-            if entry.conditions.is_empty() {
-                self.warnings
-                    .push(format!("{path}.conditions: an empty list always holds, so every call is refused; `action: deny` says so"));
-            }
-            let conditions = self.conditions(&format!("{path}.conditions"), &entry.conditions);
-            refusing.push(CompiledDenyIf { conditions, reason: entry.reason.clone() });
+        let refusing = deny_if.iter().map(|entry| (&entry.conditions, entry.reason.as_deref(), None));
+        let refusing = self.entries(&format!("{path}.denyIf"), refusing);
+        for (i, _) in deny_if.iter().enumerate().filter(|(_, entry)| entry.conditions.is_empty()) {
+            self.warnings.push(format!(
+                "{path}.denyIf[{i}].conditions: an empty list always holds, so every call is refused; `action: deny` says so"
+            ));
         }
+        let asking = approve_if.iter().map(|entry| (&entry.conditions, entry.reason.as_deref(), entry.timeout.as_ref()));
+        let asking = self.entries(&format!("{path}.approveIf"), asking);
         self.bound(&format!("{path}.limits"), "limits", limits.len(), MAX_LIMITS);
         let mut compiled = Vec::with_capacity(limits.len() + usize::from(rate_limit.is_some()));
         for (i, limit) in limits.iter().enumerate() {
@@ -306,12 +309,13 @@ impl Compiler {
             };
             compiled.extend(self.limit(&format!("{path}.rateLimit"), format!("{pointer}/rateLimit"), &limit));
         }
-        if *action != Action::Allow {
+        if action.refuses() {
             let action = if *action == Action::Deny { "deny" } else { "hide" };
             let written = [
                 ("arguments", arguments.is_some()),
                 ("require", !require.is_empty()),
                 ("denyIf", !deny_if.is_empty()),
+                ("approveIf", !approve_if.is_empty()),
                 ("limits", !limits.is_empty()),
                 ("rateLimit", rate_limit.is_some()),
             ];
@@ -330,6 +334,7 @@ impl Compiler {
             schema,
             require: required,
             deny_if: refusing,
+            approve_if: asking,
             limits: compiled,
         }
     }
@@ -339,6 +344,31 @@ impl Compiler {
         if characters > MAX_REASON_CHARACTERS {
             self.error(path, format!("has at most {MAX_REASON_CHARACTERS} characters; this one has {characters}"));
         }
+    }
+
+    /// Entries of `denyIf` or `approveIf`, each with its conditions, reason and timeout.
+    fn entries<'a>(
+        &mut self,
+        path: &str,
+        entries: impl ExactSizeIterator<Item = (&'a Vec<document::Condition>, Option<&'a str>, Option<&'a Window>)>,
+    ) -> Vec<CompiledEntry> {
+        self.bound(path, "entries", entries.len(), MAX_CONDITIONS);
+        let mut compiled = Vec::with_capacity(entries.len());
+        for (i, (conditions, reason, timeout)) in entries.enumerate() {
+            let path = format!("{path}[{i}]");
+            self.reason(&format!("{path}.reason"), reason);
+            self.bound(&format!("{path}.conditions"), "conditions", conditions.len(), MAX_CONDITIONS);
+            let conditions = self.conditions(&format!("{path}.conditions"), conditions);
+            let timeout_seconds = timeout
+                .map_or(Some(DEFAULT_TIMEOUT_SECONDS), |timeout| timeout.seconds().filter(|seconds| *seconds <= MAX_TIMEOUT_SECONDS));
+            if timeout_seconds.is_none() {
+                let wrong = "is not a time to wait for a person: write a duration like 90s, 15m or 12h, or whole seconds; from 1 second to 24 hours";
+                self.error(format!("{path}.timeout"), wrong);
+            }
+            let timeout_seconds = timeout_seconds.unwrap_or(DEFAULT_TIMEOUT_SECONDS);
+            compiled.push(CompiledEntry { conditions, reason: reason.map(str::to_owned), timeout_seconds });
+        }
+        compiled
     }
 
     fn conditions(&mut self, path: &str, conditions: &[document::Condition]) -> Vec<Condition> {

@@ -21,7 +21,7 @@ impl Policy {
         points.extend((0..rules.hide.len()).map(|i| Point { pointer: format!("/hide/{i}"), refuses: true }));
         for rule in rules.exact.values().chain(rules.globs.iter().map(|glob| &glob.rule)) {
             // An entry that refuses every call is exercised by its action.
-            points.extend((rule.action == Action::Allow).then(|| Point { pointer: rule.pointer.clone(), refuses: false }));
+            points.extend((!rule.action.refuses()).then(|| Point { pointer: rule.pointer.clone(), refuses: false }));
             points.extend(checks(rule));
         }
         points.extend(rules.all_tools.iter().flat_map(checks));
@@ -48,15 +48,17 @@ impl Policy {
 /// What a rule can refuse by. Beside an action that refuses, nothing else ever acts.
 fn checks(rule: &CompiledRule) -> Vec<Point> {
     let pointer = &rule.pointer;
-    let pointers = if rule.action == Action::Allow {
+    let pointers = if rule.action.refuses() {
+        vec![format!("{pointer}/action")]
+    } else {
+        let approve = (rule.action == Action::Approve).then(|| format!("{pointer}/action"));
         let bytes = rule.max_bytes.map(|_| format!("{pointer}/arguments/maxBytes"));
         let schema = rule.schema.as_ref().map(|_| format!("{pointer}/arguments/schema"));
         let require = (0..rule.require.len()).map(|i| format!("{pointer}/require/{i}"));
         let deny_if = (0..rule.deny_if.len()).map(|i| format!("{pointer}/denyIf/{i}"));
+        let approve_if = (0..rule.approve_if.len()).map(|i| format!("{pointer}/approveIf/{i}"));
         let limits = rule.limits.iter().map(|limit| limit.pointer.clone());
-        bytes.into_iter().chain(schema).chain(require).chain(deny_if).chain(limits).collect()
-    } else {
-        vec![format!("{pointer}/action")]
+        approve.into_iter().chain(bytes).chain(schema).chain(require).chain(deny_if).chain(approve_if).chain(limits).collect()
     };
     pointers.into_iter().map(|pointer| Point { pointer, refuses: true }).collect()
 }
@@ -87,6 +89,7 @@ mod tests {
                     "limits": [{"counter": "c", "window": 1, "max": 1}],
                 },
                 "g*": {"action": "deny", "require": [condition]},
+                "h": {"action": "approve", "approveIf": [{"conditions": []}]},
             },
             "methods": {"ping": "deny", "tools/*": "allow"},
         }));
@@ -105,6 +108,9 @@ mod tests {
             ("/tools/a~1b/require/0", true),
             ("/tools/a~1b/require/1", true),
             ("/tools/g*/action", true),
+            ("/tools/h", false),
+            ("/tools/h/action", true),
+            ("/tools/h/approveIf/0", true),
         ];
         assert_eq!(points, expected.map(|(pointer, refuses)| (pointer.to_owned(), refuses)));
         assert_eq!(policy.method_point("tools/list").as_deref(), Some("/methods/tools~1*"));

@@ -1,6 +1,7 @@
 //! The engine: policies in force, a call, the counters and the time give a decision. Total and infallible.
 //!
-//! [`Policies::judge`] asks every rule and needs no counters; [`Judged::reserve`] asks the counters. The line that refuses a call
+//! [`Policies::judge`] asks every rule and needs no counters; [`Judged::reserve`] asks the counters, and last whether a person has
+//! approved the call: a call that waits is a refused one, until it is judged anew with what was [approved](Judged::approved). The line that refuses a call
 //! is in [`crate::judge`], where the rules of one policy are asked in the order of the language. Of several policies the gravest
 //! refusal is told, then the first by namespace and name. A policy in audit mode is asked as all others are, and never heeded.
 
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use crate::caller::Caller;
 use crate::compile::{Policy, methods_verdict};
-use crate::decision::{Allowed, Audited, Code, Decision, Outcome, Refusal};
+use crate::decision::{Allowed, ApprovalNeeded, Approvals, Audited, Code, Decision, Outcome, Refusal};
 use crate::document::{MethodAction, Scope};
 use crate::facts::ServerName;
 use crate::judge::{Admitted, Arguments, Standing, standing};
@@ -65,6 +66,10 @@ pub struct Judged<'a> {
     /// What the policies in force say together, those in audit mode left out.
     told: Result<Vec<Admitted<'a>>, Refusal>,
     audits: Vec<(&'a Policy, Standing<'a>)>,
+    /// Digest of what is to be approved, if anything is.
+    arguments_sha256: Option<String>,
+    /// What was approved of this very call.
+    approved: &'a [ApprovalNeeded],
 }
 
 impl Policies {
@@ -119,7 +124,9 @@ impl Policies {
             None if self.policies.is_empty() => Err(Refusal::of(Code::NoPolicy)),
             None => Ok(admitted),
         };
-        Judged { call: *call, told, audits }
+        let waits = told.iter().flatten().any(|by: &Admitted<'_>| matches!(by.approval, Ok(Some(_))));
+        let arguments_sha256 = if waits { arguments.sha256() } else { None };
+        Judged { call: *call, told, audits, arguments_sha256, approved: &[] }
     }
 
     /// Decides a request or notification that is no `tools/call`, of either side.
@@ -211,23 +218,36 @@ pub struct MethodOutcome {
     pub audited: Vec<Audited>,
 }
 
-impl Judged<'_> {
+impl<'a> Judged<'a> {
+    /// The call with these approvals. They count for nothing unless they are of these arguments, and by the very rules that ask.
+    #[must_use]
+    pub fn approved(self, approvals: &'a Approvals) -> Self {
+        let are_of_this_call = self.arguments_sha256.as_ref() == Some(&approvals.arguments_sha256);
+        Self { approved: if are_of_this_call { &approvals.needed } else { &[] }, ..self }
+    }
+
     /// Asks the counters, and reserves in all of them or in none.
     pub fn reserve(self, counters: &mut Counters, now: Duration) -> Outcome {
         self.settle(counters, now, &mut ())
     }
 
     fn settle<T: Trace>(self, counters: &mut Counters, now: Duration, trace: &mut T) -> Outcome {
-        let Self { call, told, audits } = self;
+        let Self { call, told, audits, arguments_sha256, approved } = self;
         let (mut refusal, mut claims) = match &told {
-            Ok(admitted) => claim(admitted, &call, counters, now, trace),
+            Ok(admitted) => {
+                let (over, claims) = claim(admitted, &call, counters, now, trace);
+                (over.or_else(|| waiting(admitted, approved, arguments_sha256)), claims)
+            }
             Err(refusal) => (Some(refusal.clone()), Vec::new()),
         };
         let mut audited = Vec::with_capacity(audits.len());
         for (policy, standing) in &audits {
             let over = match standing {
                 Standing::Admitted(by) => {
-                    let (over, wanted) = claim(std::slice::from_ref(by), &call, counters, now, trace);
+                    let by = std::slice::from_ref(by);
+                    let (over, wanted) = claim(by, &call, counters, now, trace);
+                    // Nobody is asked for a policy in audit mode, so nothing was approved.
+                    let over = over.or_else(|| waiting(by, &[], None));
                     if over.is_none() && refusal.is_none() {
                         claims.extend(wanted);
                     }
@@ -295,6 +315,26 @@ fn claim<'a, T: Trace>(
         }
     }
     (over, claims)
+}
+
+/// The refusal of a call that waits for a person, or of which that cannot be decided.
+fn waiting(admitted: &[Admitted<'_>], approved: &[ApprovalNeeded], arguments_sha256: Option<String>) -> Option<Refusal> {
+    let mut needed = Vec::new();
+    for by in admitted {
+        match &by.approval {
+            Err(refusal) => return Some(Refusal::clone(refusal)),
+            Ok(Some(asks)) if !approved.contains(asks) => needed.push(asks.clone()),
+            Ok(_) => {}
+        }
+    }
+    let ApprovalNeeded { policy, rule, reason, .. } = needed.first()?.clone();
+    Some(Refusal {
+        policy: Some(policy),
+        rule: Some(rule),
+        reason,
+        waits_for: arguments_sha256.map(|arguments_sha256| Box::new(Approvals { arguments_sha256, needed })),
+        ..Refusal::of(Code::ApprovalRequired)
+    })
 }
 
 fn audited_as(policy: &Policy, refusal: Option<&Refusal>) -> Audited {

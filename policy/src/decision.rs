@@ -36,6 +36,10 @@ pub enum Code {
     MethodDenied,
     /// A counter is full.
     LimitExceeded,
+    /// The call waits for a person.
+    ApprovalRequired,
+    /// A person said no.
+    ApprovalDenied,
     /// No policy is in force.
     NoPolicy,
     /// Refused before any rule.
@@ -59,6 +63,8 @@ impl Code {
             Self::PolicyError => "policy_error",
             Self::MethodDenied => "method_denied",
             Self::LimitExceeded => "limit_exceeded",
+            Self::ApprovalRequired => "approval_required",
+            Self::ApprovalDenied => "approval_denied",
             Self::NoPolicy => "no_policy",
             Self::Malformed => "malformed",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -131,11 +137,37 @@ pub struct Refusal {
     pub counter: Option<Arc<str>>,
     /// Whole seconds, rounded up, after which a retry can succeed; none if no retry ever can.
     pub retry_after_seconds: Option<u64>,
+    /// What would let the very call pass, with [`Code::ApprovalRequired`]: who forgets to ask refuses.
+    pub waits_for: Option<Box<Approvals>>,
+}
+
+/// The approvals that a call waits for. With all of them it is decided anew: [`crate::Judged::approved`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Approvals {
+    /// What is approved: SHA-256 in hex of the call's arguments in canonical form ([`crate::value::Value::canonical`]).
+    pub arguments_sha256: String,
+    /// One for each policy that asks, by namespace and name.
+    pub needed: Vec<ApprovalNeeded>,
+}
+
+/// What one policy asks a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApprovalNeeded {
+    /// The policy.
+    pub policy: PolicyId,
+    /// JSON pointer (RFC 6901) to the field that asks.
+    pub rule: String,
+    /// The policy author's words.
+    pub reason: Option<String>,
+    /// For how long a person is asked.
+    pub timeout_seconds: u64,
 }
 
 impl Refusal {
-    pub(crate) fn of(code: Code) -> Self {
-        Self { code, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
+    /// A refusal that no rule of a policy spoke.
+    #[must_use]
+    pub fn of(code: Code) -> Self {
+        Self { code, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None, waits_for: None }
     }
 
     /// `pointer` is empty where no field refused.

@@ -3,12 +3,14 @@
 //!
 //! Doc comments of fields are the texts of `kubectl explain`. Unknown fields are refused everywhere.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
+
+mod window;
+
+pub use window::Window;
 
 /// A policy document: the part of an `McpPolicy` from `version` down, and all of a bare policy file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -80,12 +82,12 @@ pub enum MethodAction {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
-    /// `allow` (the default): may be called, within the rest of this rule. `deny`: never, and the agent is told why.
-    /// `hide`: never, as if the tool did not exist.
+    /// `allow` (the default): may be called, within the rest of this rule. `approve`: as `allow`, and each call waits for a person.
+    /// `deny`: never, and the agent is told why. `hide`: never, as if the tool did not exist.
     #[serde(default, skip_serializing_if = "Action::is_allow")]
     pub action: Action,
 
-    /// Told to the agent when this rule refuses a call. At most 512 characters.
+    /// Told to the agent when this rule refuses a call, and to the person who is asked. At most 512 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub reason: Option<String>,
@@ -104,6 +106,11 @@ pub struct Rule {
     #[schemars(length(max = 32))]
     pub deny_if: Vec<DenyIf>,
 
+    /// The call waits for a person when all conditions of one entry hold. A condition that cannot be decided refuses the call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub approve_if: Vec<ApproveIf>,
+
     /// Budgets of calls. A call must fit in every one of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -121,6 +128,8 @@ pub enum Action {
     /// Allowed, within the rest of the rule.
     #[default]
     Allow,
+    /// Allowed once a person has approved the very call, within the rest of the rule.
+    Approve,
     /// Refused, and the agent is told why.
     Deny,
     /// Refused as if the tool did not exist, and not listed.
@@ -131,6 +140,12 @@ impl Action {
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
     fn is_allow(&self) -> bool {
         *self == Self::Allow
+    }
+
+    /// Whether every call is refused, whatever the rest of the rule says.
+    #[must_use]
+    pub fn refuses(self) -> bool {
+        matches!(self, Self::Deny | Self::Hide)
     }
 }
 
@@ -155,7 +170,7 @@ pub struct Arguments {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Condition {
     /// What is looked at: `args`, then any of `.name`, `["any key"]`, `[0]`, `[*]`. Of `[*]`, `require` needs all elements,
-    /// `denyIf` any of them.
+    /// `denyIf` and `approveIf` any of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub path: Option<String>,
@@ -216,6 +231,25 @@ pub struct DenyIf {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     pub reason: Option<String>,
+}
+
+/// Conditions under which a call waits for a person: when all of them hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApproveIf {
+    /// The conditions. An empty list always holds.
+    #[schemars(length(max = 32))]
+    pub conditions: Vec<Condition>,
+
+    /// Told to the agent and to the person who is asked, instead of the rule's reason. At most 512 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub reason: Option<String>,
+
+    /// For how long a person is asked, and the approval can be used, written as the window of a limit; from 1 second to 24 hours.
+    /// Default: 15 minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Window>,
 }
 
 /// A budget of calls over a sliding window: no interval of the window's length ever sees more than `max` calls.
@@ -285,102 +319,6 @@ impl Scope {
     }
 }
 
-/// The length of a sliding window, as written. [`Window::seconds`] reads it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(untagged)]
-pub enum Window {
-    /// A whole number of seconds.
-    Seconds(u64),
-    /// `minute`, `hour`, `day`, or one number and one of `s`, `m`, `h`, `d`.
-    Text(String),
-}
-
-impl Window {
-    /// The longest window: 31 days.
-    pub const MAX_SECONDS: u64 = 31 * 24 * 3600;
-
-    /// The window in seconds; `None` where it is not a duration or not within 1 second and 31 days.
-    #[must_use]
-    pub fn seconds(&self) -> Option<u64> {
-        let seconds = match self {
-            Self::Seconds(seconds) => *seconds,
-            Self::Text(text) => match text.as_str() {
-                "minute" => 60,
-                "hour" => 3600,
-                "day" => 24 * 3600,
-                text => {
-                    let unit = match text.chars().next_back()? {
-                        's' => 1,
-                        'm' => 60,
-                        'h' => 3600,
-                        'd' => 24 * 3600,
-                        _ => return None,
-                    };
-                    let digits = &text[..text.len() - 1];
-                    if digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
-                        return None;
-                    }
-                    digits.parse::<u64>().ok()?.checked_mul(unit)?
-                }
-            },
-        };
-        (1..=Self::MAX_SECONDS).contains(&seconds).then_some(seconds)
-    }
-}
-
-impl fmt::Display for Window {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Seconds(seconds) => write!(f, "{seconds}"),
-            Self::Text(text) => f.write_str(text),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Window {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Window;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`minute`, `hour`, `day`, a duration like `90s`, or a whole number of seconds")
-            }
-            fn visit_u64<E>(self, seconds: u64) -> Result<Window, E> {
-                Ok(Window::Seconds(seconds))
-            }
-            fn visit_i64<E: serde::de::Error>(self, seconds: i64) -> Result<Window, E> {
-                u64::try_from(seconds).map(Window::Seconds).map_err(|_| E::invalid_value(serde::de::Unexpected::Signed(seconds), &self))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Window, E> {
-                Ok(Window::Text(text.to_owned()))
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for Window {
-    fn schema_name() -> Cow<'static, str> {
-        "Window".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        // An integer or a string, in the one form that Kubernetes' structural schemas have for it.
-        // Bounds hold for the one, the pattern for the other; what they let through beyond 31 days is refused by the compiler.
-        json_schema!({
-            "x-kubernetes-int-or-string": true,
-            "anyOf": [{"type": "integer"}, {"type": "string"}],
-            "minimum": 1,
-            "maximum": Self::MAX_SECONDS,
-            "pattern": "^(minute|hour|day|[1-9][0-9]{0,6}s|[1-9][0-9]{0,4}m|[1-9][0-9]{0,2}h|[1-9][0-9]?d)$",
-        })
-    }
-}
-
 /// A value that is there is kept, `null` included.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<serde_json::Value>, D::Error> {
     serde_json::Value::deserialize(deserializer).map(Some)
@@ -394,40 +332,4 @@ fn any_value(_: &mut SchemaGenerator) -> Schema {
 /// Any JSON object, in the form that Kubernetes' structural schemas have for it.
 fn any_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_window_is_read_in_seconds() {
-        let cases = [
-            ("minute", Some(60)),
-            ("hour", Some(3_600)),
-            ("day", Some(86_400)),
-            ("90s", Some(90)),
-            ("15m", Some(900)),
-            ("12h", Some(43_200)),
-            ("31d", Some(2_678_400)),
-            ("32d", None),
-            ("2678401s", None),
-            ("0s", None),
-            ("01s", None),
-            ("s", None),
-            ("90", None),
-            ("+1s", None),
-            ("1.5h", None),
-            ("1 h", None),
-            ("1H", None),
-            ("Minute", None),
-            ("", None),
-            ("1é", None),
-            ("99999999999999999999s", None),
-        ];
-        for (text, expected) in cases {
-            assert_eq!(Window::Text(text.to_owned()).seconds(), expected, "{text}");
-        }
-        assert_eq!([0, 1, 2_678_400, 2_678_401].map(|seconds| Window::Seconds(seconds).seconds()), [None, Some(1), Some(2_678_400), None]);
-    }
 }

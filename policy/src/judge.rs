@@ -1,17 +1,21 @@
 //! What one policy says of a call before any counter is looked at: hide, entry or default, action, arguments, require, denyIf,
-//! amounts. In each step the tool's own rule comes before `allTools`, and the first refusal in that order is the one that counts.
+//! amounts, approval. In each step the tool's own rule comes before `allTools`, and the first refusal in that order is the one that
+//! counts. What it says of approvals is heeded after the limits: nobody is asked about a call that could not pass.
+
+mod entries;
 
 use std::cell::OnceCell;
 
-use crate::compile::{CompiledLimit, CompiledRule, Policy, Rules};
+use crate::compile::{CompiledLimit, CompiledRule, DEFAULT_TIMEOUT_SECONDS, Policy, Rules};
 use crate::condition::Elements;
 use crate::decide::Call;
-use crate::decision::{Code, Refusal};
+use crate::decision::{ApprovalNeeded, Code, Refusal};
 use crate::document::{Action, DefaultAction};
 use crate::facts::Facts;
 use crate::json::Fault;
 use crate::limit::ONE_CALL;
 use crate::pattern;
+use crate::snapshot::hex_sha256;
 use crate::trace::{Step, Trace, Verdict};
 use crate::truth::Truth;
 use crate::value::{Members, Value};
@@ -31,6 +35,8 @@ pub(crate) struct Admitted<'a> {
     pub pointer: &'a str,
     /// What the policy's limits want, in the order in which they are told.
     pub demands: Vec<Demand<'a>>,
+    /// What a person is asked, if one is; or why that cannot be decided, which refuses the call.
+    pub approval: Result<Option<ApprovalNeeded>, Box<Refusal>>,
 }
 
 /// What a call would take from a counter.
@@ -65,6 +71,11 @@ impl<'a> Arguments<'a> {
             },
         };
         self.value.get_or_init(read).as_ref().map_err(|fault| *fault)
+    }
+
+    /// Digest of what is approved of a call; none where the arguments cannot be read, which refuses the call.
+    pub fn sha256(&self) -> Option<String> {
+        self.value().ok().map(|value| hex_sha256(value.canonical().as_bytes()))
     }
 
     /// The arguments as an object's text.
@@ -129,7 +140,7 @@ pub(crate) fn standing<'a, T: Trace>(policy: &'a Policy, call: &Call<'a>, argume
     }
     match refusal {
         Some(refusal) => Standing::Refused(refusal),
-        None => Standing::Admitted(Admitted { policy, pointer, demands }),
+        None => Standing::Admitted(Admitted { policy, pointer, demands, approval: asked.approval(trace) }),
     }
 }
 
@@ -170,11 +181,11 @@ impl<'a> Asked<'a, '_> {
     }
 
     /// The arguments as a value, or the refusal of a call whose arguments cannot be read: the sidecar has refused those before.
-    fn args<T: Trace>(&self, trace: &mut T) -> Result<&Value<'a>, Refusal> {
+    fn args<T: Trace>(&self, trace: &mut T) -> Result<&Value<'a>, Box<Refusal>> {
         self.arguments.value().map_err(|_| {
             let account = "the arguments can be read in more ways than one, or not at all; the sidecar refuses such a call before any rule";
             trace.step(|| Step::of(self.policy, String::new(), Verdict::Refuses, account));
-            Refusal::of(Code::Malformed)
+            Box::new(Refusal::of(Code::Malformed))
         })
     }
 
@@ -183,7 +194,7 @@ impl<'a> Asked<'a, '_> {
         let hides = |rule: &&&CompiledRule| rule.action == Action::Hide;
         let refuses = |rule: &&&CompiledRule| rule.action == Action::Deny;
         let refused_by = self.entries.iter().find(hides).or_else(|| self.entries.iter().find(refuses)).copied();
-        let rule = refused_by.or(self.all_tools.filter(|rule| rule.action != Action::Allow))?;
+        let rule = refused_by.or(self.all_tools.filter(|rule| rule.action.refuses()))?;
         let (code, word) = if rule.action == Action::Hide { (Code::Hidden, "hide") } else { (Code::ToolDenied, "deny") };
         let pointer = format!("{}/action", rule.pointer);
         trace.step(|| Step::of(self.policy, pointer.clone(), Verdict::Refuses, format!("the action is {word}, whatever the arguments")));
@@ -228,7 +239,7 @@ impl<'a> Asked<'a, '_> {
         }
         let args = match self.args(trace) {
             Ok(args) => args,
-            Err(refusal) => return Some(refusal),
+            Err(refusal) => return Some(*refusal),
         };
         let facts = self.facts(args);
         let (mut fails, mut undecided) = (None, None);
@@ -259,67 +270,39 @@ impl<'a> Asked<'a, '_> {
         refused.map(|(code, i)| self.refusal(code, format!("{}/require/{i}", rule.pointer), rule))
     }
 
-    /// True if one entry is true, else undecided if one is. An entry is true if all its conditions are.
     fn deny_if<T: Trace>(&self, rule: &CompiledRule, trace: &mut T) -> Option<Refusal> {
-        if rule.deny_if.is_empty() {
-            return None;
+        match self.entries(&rule.deny_if, &format!("{}/denyIf", rule.pointer), rule, Verdict::Refuses, trace) {
+            Ok(None) => None,
+            Ok(Some((i, entry))) => Some(self.refusal_by_entry(Code::DenyIf, format!("{}/denyIf/{i}", rule.pointer), entry, rule)),
+            Err(refusal) => Some(*refusal),
         }
-        let args = match self.args(trace) {
-            Ok(args) => args,
-            Err(refusal) => return Some(refusal),
-        };
-        let facts = self.facts(args);
-        let (mut refuses, mut undecided) = (None, None);
-        for (i, entry) in rule.deny_if.iter().enumerate() {
-            let mut holds = true;
-            let mut unclear = None;
-            for (j, condition) in entry.conditions.iter().enumerate() {
-                match condition.holds(&facts, Elements::Any) {
-                    Truth::True => {}
-                    Truth::False => holds = false,
-                    Truth::Undecided(_) => {
-                        unclear.get_or_insert(j);
-                    }
-                }
-                if !holds {
-                    break;
-                }
+    }
+
+    /// What a person is asked: by the first rule that wants it, its action before its conditions. A condition that cannot be decided
+    /// refuses the call, whoever else asks.
+    fn approval<T: Trace>(&self, trace: &mut T) -> Result<Option<ApprovalNeeded>, Box<Refusal>> {
+        let mut told = None;
+        for rule in self.rules() {
+            if rule.action == Action::Approve {
+                let pointer = format!("{}/action", rule.pointer);
+                trace.step(|| Step::of(self.policy, pointer.clone(), Verdict::Waits, "each call waits for a person"));
+                told.get_or_insert_with(|| self.needed(pointer, rule.reason.as_deref(), DEFAULT_TIMEOUT_SECONDS));
             }
-            let verdict = match (holds, unclear) {
-                (false, _) => Verdict::Passes,
-                (true, None) => Verdict::Refuses,
-                (true, Some(_)) => Verdict::Undecided,
-            };
-            trace.step(|| {
-                let accounts: Vec<_> = entry
-                    .conditions
-                    .iter()
-                    .map(|condition| told(condition.account(&facts), &condition.holds(&facts, Elements::Any)))
-                    .collect();
-                let account = if accounts.is_empty() { "an empty list always holds".to_owned() } else { accounts.join(" and ") };
-                Step::of(self.policy, format!("{}/denyIf/{i}", rule.pointer), verdict, account)
-            });
-            match (verdict, unclear) {
-                (Verdict::Refuses, _) => {
-                    refuses.get_or_insert((i, entry));
-                    if !T::GOES_ON {
-                        break;
-                    }
-                }
-                (Verdict::Undecided, Some(j)) => {
-                    undecided.get_or_insert((i, j, entry));
-                }
-                _ => {}
+            let pointer = format!("{}/approveIf", rule.pointer);
+            if let Some((i, entry)) = self.entries(&rule.approve_if, &pointer, rule, Verdict::Waits, trace)? {
+                let reason = entry.reason.as_deref().or(rule.reason.as_deref());
+                told.get_or_insert_with(|| self.needed(format!("{pointer}/{i}"), reason, entry.timeout_seconds));
             }
         }
-        let reason = |entry: &crate::compile::CompiledDenyIf| entry.reason.clone().or_else(|| rule.reason.clone());
-        if let Some((i, entry)) = refuses {
-            return Some(Refusal { reason: reason(entry), ..self.refusal(Code::DenyIf, format!("{}/denyIf/{i}", rule.pointer), rule) });
+        if told.is_some() {
+            // What is approved are the arguments, so they must be known.
+            self.args(trace)?;
         }
-        undecided.map(|(i, j, entry)| Refusal {
-            reason: reason(entry),
-            ..self.refusal(Code::PolicyError, format!("{}/denyIf/{i}/conditions/{j}", rule.pointer), rule)
-        })
+        Ok(told)
+    }
+
+    fn needed(&self, rule: String, reason: Option<&str>, timeout_seconds: u64) -> ApprovalNeeded {
+        ApprovalNeeded { policy: self.policy.id.clone(), rule, reason: reason.map(str::to_owned), timeout_seconds }
     }
 
     /// What the limits want of the call goes to `demands`. A bad amount refuses it.
@@ -332,7 +315,7 @@ impl<'a> Asked<'a, '_> {
                     Some(path) => {
                         let amount = match self.args(trace) {
                             Ok(args) => path.amount(args),
-                            Err(refusal) => return Some(refusal),
+                            Err(refusal) => return Some(*refusal),
                         };
                         match amount {
                             Ok(amount) => amount,
@@ -370,7 +353,7 @@ impl Policy {
         let entries = rules.entries(tool);
         !rules.hide.iter().any(|hidden| pattern::matches(hidden, tool))
             && (!entries.is_empty() || rules.default == DefaultAction::Allow)
-            && entries.into_iter().chain(&rules.all_tools).all(|rule| rule.action == Action::Allow)
+            && entries.into_iter().chain(&rules.all_tools).all(|rule| !rule.action.refuses())
     }
 }
 

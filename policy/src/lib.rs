@@ -38,7 +38,7 @@ pub use caller::Caller;
 pub use compile::{CompileError, CompileErrors, Policy, compile};
 pub use coverage::Point;
 pub use decide::{Call, CounterUsage, Judged, MethodOutcome, Policies};
-pub use decision::{Allowed, Audited, Code, Decision, Outcome, Refusal};
+pub use decision::{Allowed, ApprovalNeeded, Approvals, Audited, Code, Decision, Outcome, Refusal};
 pub use document::Document;
 pub use facts::ServerName;
 pub use limit::{Counters, Reservation};

@@ -24,6 +24,8 @@ pub enum Verdict {
     Passes,
     /// It refuses the call.
     Refuses,
+    /// It lets the call go on once a person has approved it.
+    Waits,
     /// It cannot be decided, which refuses the call.
     Undecided,
 }

@@ -68,6 +68,42 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// The value as JSON in one form only: members by key, no blanks, numbers as [`Decimal`] writes them. Values are equal if these are.
+    #[must_use]
+    pub fn canonical(&self) -> String {
+        let mut text = String::new();
+        self.write_canonical(&mut text);
+        text
+    }
+
+    fn write_canonical(&self, out: &mut String) {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        match self {
+            Self::Null => out.push_str("null"),
+            Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
+            Self::Number(number) => out.push_str(&number.to_string()),
+            Self::String(text) => out.push_str(&quoted(text)),
+            Self::Array(elements) => {
+                out.push('[');
+                for (i, element) in elements.iter().enumerate() {
+                    out.push_str(if i > 0 { "," } else { "" });
+                    element.write_canonical(out);
+                }
+                out.push(']');
+            }
+            Self::Object(members) => {
+                out.push('{');
+                for (i, (key, value)) in members.iter().enumerate() {
+                    out.push_str(if i > 0 { "," } else { "" });
+                    out.push_str(&quoted(key));
+                    out.push(':');
+                    value.write_canonical(out);
+                }
+                out.push('}');
+            }
+        }
+    }
+
     /// Whether it holds, at any depth, a number that servers do not read alike: one beyond ±2^53.
     #[must_use]
     pub fn has_inexact_number(&self) -> bool {
@@ -221,6 +257,36 @@ mod tests {
             ("", Fault::Syntax),
         ] {
             assert_eq!(Value::parse(text), Err(fault), "{text}");
+        }
+    }
+
+    #[test]
+    fn equal_values_have_one_canonical_form_and_others_have_others() {
+        let canonical = |text: &str| Value::parse(text).unwrap().canonical();
+        let same = [
+            (r#"{"b": [1.0, -0, 1e2], "a": "x\u0041\/\n"}"#, r#"{"a":"xA/\n","b":[1,0,100]}"#),
+            (r#"{"n": 9007199254740993.5}"#, r#"{"n":9007199254740993.5}"#),
+            (r#"[null, true, {}, [], ""]"#, r#"[null,true,{},[],""]"#),
+        ];
+        for (text, expected) in same {
+            assert_eq!(canonical(text), expected);
+            assert_eq!(Value::parse(&canonical(text)), Value::parse(text), "{text}");
+        }
+        let all = [
+            "1",
+            r#""1""#,
+            "true",
+            r#""true""#,
+            "[1]",
+            r#"{"a":1}"#,
+            r#"{"a":"1"}"#,
+            r#"{"a":[1]}"#,
+            r#"{"a,b":1}"#,
+            r#"["a","b"]"#,
+            r#"["a,b"]"#,
+        ];
+        for (i, one) in all.iter().enumerate() {
+            assert!(all[..i].iter().all(|other| canonical(one) != canonical(other)), "{one}");
         }
     }
 

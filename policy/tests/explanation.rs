@@ -16,6 +16,7 @@ fn steps(document: &Value, arguments: &str) -> Vec<(String, String)> {
     let sign = |verdict| match verdict {
         Verdict::Passes => '+',
         Verdict::Refuses => '-',
+        Verdict::Waits => '!',
         Verdict::Undecided => '?',
     };
     steps.into_iter().map(|step| (format!("{} {}", sign(step.verdict), step.pointer), step.account)).collect()

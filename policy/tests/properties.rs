@@ -9,9 +9,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use mcp_policy::document::{
-    Action, Arguments, Condition, DefaultAction, DenyIf, Document, Limit, MethodAction, Op, RateLimit, Rule, Scope, Version, Window,
+    Action, ApproveIf, Arguments, Condition, DefaultAction, DenyIf, Document, Limit, MethodAction, Op, RateLimit, Rule, Scope, Version,
+    Window,
 };
-use mcp_policy::{Call, Caller, Code, Counters, Decision, Mode, Outcome, Policies, Policy, PolicyId, ServerName, compile, read};
+use mcp_policy::{Approvals, Call, Caller, Code, Counters, Decision, Mode, Outcome, Policies, Policy, PolicyId, Refusal, ServerName};
+use mcp_policy::{compile, read};
 use proptest::prelude::*;
 use reference::{Reference, Step};
 use serde_json::{Number, Value, json};
@@ -70,7 +72,7 @@ fn condition() -> impl Strategy<Value = Condition> {
 }
 
 fn rule() -> impl Strategy<Value = Rule> {
-    let action = prop_oneof![6 => Just(Action::Allow), 1 => Just(Action::Deny), 1 => Just(Action::Hide)];
+    let action = prop_oneof![6 => Just(Action::Allow), 1 => Just(Action::Approve), 1 => Just(Action::Deny), 1 => Just(Action::Hide)];
     // A counter's name says all of the limit, so that rules which share one always agree.
     let scope = prop_oneof![Just(Scope::Grant), Just(Scope::Session), Just(Scope::Server)];
     let limit = (1u64..4, 0u64..4, scope, prop::bool::weighted(0.3)).prop_map(|(seconds, max, scope, amounts)| Limit {
@@ -84,11 +86,14 @@ fn rule() -> impl Strategy<Value = Rule> {
     let deny_if = prop::collection::vec(condition(), 1..3).prop_map(|conditions| DenyIf { conditions, reason: None });
     let bytes =
         prop::option::weighted(0.2, 0u64..60).prop_map(|max_bytes| max_bytes.map(|max| Arguments { schema: None, max_bytes: Some(max) }));
-    let on_arguments = (bytes, prop::collection::vec(condition(), 0..2), prop::collection::vec(deny_if, 0..2));
+    let approve_if = prop::collection::vec(condition(), 1..3);
+    let approve_if = approve_if.prop_map(|conditions| ApproveIf { conditions, reason: None, timeout: None });
+    let entries = (prop::collection::vec(deny_if, 0..2), prop::collection::vec(approve_if, 0..2));
+    let on_arguments = (bytes, prop::collection::vec(condition(), 0..2), entries);
     (action, prop::option::of("[a-z]{0,5}"), prop::option::weighted(0.4, on_arguments), prop::collection::vec(limit, 0..3), rate_limit)
         .prop_map(|(action, reason, on_arguments, limits, rate_limit)| {
-            let (arguments, require, deny_if) = on_arguments.unwrap_or_default();
-            Rule { action, reason, arguments, require, deny_if, limits, rate_limit }
+            let (arguments, require, (deny_if, approve_if)) = on_arguments.unwrap_or_default();
+            Rule { action, reason, arguments, require, deny_if, approve_if, limits, rate_limit }
         })
 }
 
@@ -212,10 +217,56 @@ proptest! {
         prop_assert!(before || !all(&|rule| rule.require.push(condition.clone())));
         let entry = || DenyIf { conditions: vec![condition.clone()], reason: None };
         prop_assert!(before || !all(&|rule| rule.deny_if.push(entry())));
+        let asks = || ApproveIf { conditions: vec![condition.clone()], ..ApproveIf::default() };
+        prop_assert!(before || !all(&|rule| rule.approve_if.push(asks())));
         let nothing = || Some(RateLimit { max: 0, window: Window::Seconds(1) });
         prop_assert!(before || !all(&|rule| rule.rate_limit = nothing()));
         let deny = || Some(Rule { action: Action::Deny, ..Rule::default() });
         prop_assert!(!changed(&|document| document.all_tools = deny()));
+    }
+
+    /// What waits for a person passes with what it waits for, as if the policies asked nobody; and without a piece of it never.
+    #[test]
+    fn an_approved_call_is_decided_as_if_nobody_were_asked(documents in prop::collection::vec(document(), 1..3), steps in steps()) {
+        let policies = Policies::new(compiled(&documents));
+        let free = documents.into_iter().map(|mut document| {
+            for rule in document.tools.values_mut().chain(&mut document.all_tools) {
+                rule.approve_if.clear();
+                rule.action = if rule.action == Action::Approve { Action::Allow } else { rule.action };
+            }
+            document
+        });
+        let free = Policies::new(compiled(&free.collect::<Vec<_>>()));
+        let (mut counters, mut free_counters) = (Counters::default(), Counters::default());
+        let mut now = 0;
+        for step in &steps {
+            now += step.after;
+            let at = Duration::from_secs(now);
+            let arguments = step.arguments.to_string();
+            let session = step.session.map(|session| session.to_string());
+            let call = Call { tool: &step.tool, arguments: &arguments, caller: &caller(step.caller), session: session.as_deref(), server: SERVER };
+            let allowed = match policies.decide(&mut counters, &call, at).decision {
+                Decision::Refused(Refusal { code, waits_for, .. }) => {
+                    prop_assert_eq!(code == Code::ApprovalRequired, waits_for.is_some());
+                    let Some(approvals) = waits_for else { continue };
+                    let without = Approvals { needed: approvals.needed[1..].to_vec(), ..*approvals.clone() };
+                    let other = Approvals { arguments_sha256: "0".repeat(64), ..*approvals.clone() };
+                    for wrong in [&without, &other] {
+                        let decision = policies.judge(&call).approved(wrong).reserve(&mut counters, at).decision;
+                        prop_assert!(matches!(decision, Decision::Refused(_)));
+                    }
+                    policies.judge(&call).approved(&approvals).reserve(&mut counters, at).decision
+                }
+                allowed @ Decision::Allowed(_) => allowed,
+            };
+            prop_assert!(matches!(allowed, Decision::Allowed(_)));
+            let expected = free.decide(&mut free_counters, &call, at).decision;
+            let told = |decision: &Decision| match decision {
+                Decision::Allowed(allowed) => (allowed.policy.clone(), allowed.rule.clone()),
+                Decision::Refused(refusal) => (refusal.policy.clone(), Some(refusal.code.to_string())),
+            };
+            prop_assert_eq!(told(&allowed), told(&expected));
+        }
     }
 
     #[test]
@@ -231,6 +282,8 @@ proptest! {
         for rule in turned.tools.values_mut().chain(&mut turned.all_tools) {
             rule.require.reverse();
             rule.deny_if.reverse();
+            rule.approve_if.reverse();
+            rule.approve_if.iter_mut().for_each(|entry| entry.conditions.reverse());
             rule.deny_if.iter_mut().for_each(|entry| entry.conditions.reverse());
         }
         let codes = |document| run(&Policies::new(compiled(&[document])), &steps).into_iter().map(|told| told.0).collect::<Vec<_>>();
@@ -286,7 +339,8 @@ proptest! {
                 prop_assert!(matches!(early, Decision::Refused(_)), "passed before the time it was told");
                 now += wait;
                 let retry = decide(&policies, &mut counters, step, Duration::from_secs(now)).decision;
-                prop_assert!(matches!(retry, Decision::Allowed(_)), "refused after the time it was told");
+                let waits = matches!(&retry, Decision::Refused(refusal) if refusal.code == Code::ApprovalRequired);
+                prop_assert!(waits || matches!(retry, Decision::Allowed(_)), "refused after the time it was told");
             }
         }
     }

@@ -126,6 +126,11 @@ pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id
             "A policy refused this call of `{tool}`: its arguments are not allowed. Nothing was executed. Repeating the same call will not \
              help; a call with other arguments may pass."
         ),
+        // Without an operator there is nobody to ask.
+        Code::ApprovalRequired => format!(
+            "A policy lets this call of `{tool}` pass only with a person's approval, and nobody can be asked here. Nothing was executed. \
+             Repeating the call will not help."
+        ),
         Code::PolicyError => format!(
             "A policy refused this call of `{tool}`: it could not be decided whether its arguments are allowed. Nothing was executed. \
              Repeating the same call will not help."
@@ -156,7 +161,7 @@ pub fn improper_tool_name(id: &Id, era: Era, decision_id: &str) -> Response<Byte
         "This call was refused: the server lists no tool of this name. Nothing was executed. Repeating the call will not help; use a name \
          from the list of tools. Reference: {decision_id}."
     );
-    in_band(id, era, &text, denial(&without_rule(Code::Malformed), decision_id))
+    in_band(id, era, &text, denial(&Refusal::of(Code::Malformed), decision_id))
 }
 
 /// Answers a request other than a `tools/call` that is refused. Status 200: clients keep their session.
@@ -200,7 +205,7 @@ pub fn upstream_failed_call(id: &Id, era: Era, tool: &str, failure: UpstreamFail
         }
     };
     let text = format!("The call of `{tool}` was allowed, but {what} Reference: {decision_id}.");
-    in_band(id, era, &text, denial(&without_rule(Code::UpstreamUnreachable), decision_id))
+    in_band(id, era, &text, denial(&Refusal::of(Code::UpstreamUnreachable), decision_id))
 }
 
 /// Answers anything else that has no usable answer of the server: a request with status 200, for a 5xx would end the session of some
@@ -213,7 +218,7 @@ pub fn upstream_failed(id: Option<&Id>, failure: UpstreamFailure, decision_id: &
         UpstreamFailure::Unusable => "The answer of the server could not be used",
     };
     let mut error = error(INTERNAL_ERROR, text);
-    error.insert("data".to_owned(), keyed(denial(&without_rule(Code::UpstreamUnreachable), decision_id)));
+    error.insert("data".to_owned(), keyed(denial(&Refusal::of(Code::UpstreamUnreachable), decision_id)));
     respond_error(if id.is_some() { StatusCode::OK } else { StatusCode::BAD_GATEWAY }, id, error)
 }
 
@@ -241,11 +246,6 @@ pub fn list_changed(subscription: Option<&Id>) -> Bytes {
     let params =
         subscription.map_or_else(String::new, |id| format!(r#","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}"#));
     format!(r#"{{"jsonrpc":"2.0","method":"{LIST_CHANGED}"{params}}}"#).into()
-}
-
-/// A refusal that no rule of a policy spoke.
-pub(crate) fn without_rule(code: Code) -> Refusal {
-    Refusal { code, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
 }
 
 fn with_reason(mut text: String, refusal: &Refusal, decision_id: &str) -> String {

@@ -114,7 +114,7 @@ fn judge_request(enforced: &Enforced, received: &Received<'_>, request: &Request
         };
         // What a task brings is the tool's result; that a call of the tool was allowed once is not enough. To end it is no harm.
         if method != "tasks/cancel" && !enforced.policies.lists(received.caller, &tool) {
-            let refusal = respond::without_rule(Code::ToolDenied);
+            let refusal = Refusal::of(Code::ToolDenied);
             record.refused(&refusal, enforced);
             return Verdict::Answered(respond::denied_method(id, method, &refusal, record.decision_id()));
         }
@@ -149,5 +149,5 @@ fn judge_method(enforced: &Enforced, method: &str, record: &mut Record) -> Metho
 /// The refusal of a message that no policy speaks about.
 #[must_use]
 pub fn no_policy() -> Refusal {
-    Refusal { code: Code::NoPolicy, policy: None, rule: None, reason: None, counter: None, retry_after_seconds: None }
+    Refusal::of(Code::NoPolicy)
 }

@@ -54,6 +54,19 @@ async fn every_rule_on_arguments_refuses_without_reaching_the_server() {
             "limit_exceeded",
             "/tools/pay/limits/spend",
         ),
+        (json!({"action": "approve"}), "{}", "approval_required", "/tools/pay/action"),
+        (
+            json!({"approveIf": [{"conditions": [{"path": "args.amount", "op": "gt", "value": 10}]}]}),
+            r#"{"amount": 11}"#,
+            "approval_required",
+            "/tools/pay/approveIf/0",
+        ),
+        (
+            json!({"approveIf": [{"conditions": [{"path": "args.amount", "op": "gt", "value": 10}]}]}),
+            r#"{"amount": "11"}"#,
+            "policy_error",
+            "/tools/pay/approveIf/0/conditions/0",
+        ),
     ];
     for (mut rule, arguments, code, pointer) in cases {
         rule["reason"] = "ask finance".into();

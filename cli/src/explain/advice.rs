@@ -72,6 +72,8 @@ fn change(step: &Step, call: &Call<'_>, loaded: &Loaded) -> String {
     } else if pointer == "/default" {
         let near = other_case(loaded, step, tool).map_or_else(String::new, |key| format!("; there is one for `{key}`, and case matters"));
         format!("{policy}: an entry of `tools` that matches `{tool}`, or `default: allow`{near}")
+    } else if step.verdict == Verdict::Waits {
+        format!("a person's approval of this very call, for {pointer} of {policy}: {account}")
     } else if field == "action" {
         format!("{policy}: `action: allow` instead of what stands at {pointer}")
     } else if has("limits") && field != "incrementFrom" || field == "rateLimit" {

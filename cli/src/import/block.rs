@@ -16,7 +16,7 @@ pub fn import(root: &Field<'_>, refusals: &mut Refusals) -> Option<Draft> {
     let (fields, mut draft) = parts::top(root, &[], absent, refusals)?;
     for (tool, entry) in fields.get("tools").and_then(|tools| tools.object(refusals)).unwrap_or_default() {
         parts::tool_name(tool, &entry, refusals);
-        if let Some(rule) = self::tool(&entry, &mut draft, refusals) {
+        if let Some(rule) = self::tool(&entry, refusals) {
             draft.tools.push((tool.to_owned(), rule));
         }
     }
@@ -24,7 +24,7 @@ pub fn import(root: &Field<'_>, refusals: &mut Refusals) -> Option<Draft> {
     Some(draft)
 }
 
-fn tool(entry: &Field<'_>, draft: &mut Draft, refusals: &mut Refusals) -> Option<Noted<DraftRule>> {
+fn tool(entry: &Field<'_>, refusals: &mut Refusals) -> Option<Noted<DraftRule>> {
     let fields = entry.fields(&["action", "reason", "rate_limit"], refusals)?;
     let mut rule = Noted::new(DraftRule { reason: parts::reason(&fields, "reason", refusals), ..DraftRule::default() }, entry.path());
     if let Some(limit) = fields.get("rate_limit") {
@@ -49,7 +49,7 @@ fn tool(entry: &Field<'_>, draft: &mut Draft, refusals: &mut Refusals) -> Option
         "hide" => rule.value = DraftRule { action: Action::Hide, ..DraftRule::default() },
         "approve" | "require_approval" => {
             let reason = rule.value.reason.take();
-            parts::deny_until_approved(&mut rule, reason, draft);
+            parts::ask(&mut rule, reason);
         }
         other => return action.refuse(refusals, format!("`{other}` is no action; that format knows allow, deny, hide and approve")),
     }

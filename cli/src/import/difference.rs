@@ -69,9 +69,9 @@ pub const PATTERN: Difference = Difference {
     everywhere: "In `hide`, `*` and `?` make a pattern. There they are characters of a name, but for `*` alone.",
 };
 pub const APPROVAL: Difference = Difference {
-    here: "refused until approvals come",
-    everywhere: "A person can approve some calls there. Approvals are not of this release: those calls are refused. Once approvals come, write \
-                 `action: approve` for `action: deny`, or `approveIf` for `denyIf`, where this says so.",
+    here: "one approval, one call here",
+    everywhere: "Where a call waits for a person, an approval is for that one call with these very arguments, by this caller; it is used once, and \
+                 expires. In standalone use nobody can be asked, so such calls are refused.",
 };
 
 /// All of them, in the order in which they are told.

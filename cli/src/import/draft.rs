@@ -1,7 +1,7 @@
 //! A policy on its way from another format: the parts of a document in the order of the original, each with what is to be said about
 //! it and the field that it comes from.
 
-use mcp_policy::document::{Action, Condition, DefaultAction, DenyIf, Document, Limit, RateLimit, Rule, Version};
+use mcp_policy::document::{Action, ApproveIf, Condition, DefaultAction, DenyIf, Document, Limit, RateLimit, Rule, Version};
 use mcp_policy::read::FieldError;
 use mcp_policy::{PolicyId, compile};
 
@@ -44,14 +44,15 @@ pub struct DraftRule {
     /// Comments that stand before the reason.
     pub reason_notes: Vec<String>,
     pub require: Vec<Noted<Condition>>,
-    pub deny_if: Vec<Noted<DraftDenyIf>>,
+    pub deny_if: Vec<Noted<DraftEntry>>,
+    pub approve_if: Vec<Noted<DraftEntry>>,
     pub limits: Vec<Noted<Limit>>,
     pub rate_limit: Option<Noted<RateLimit>>,
 }
 
-/// An entry of `denyIf`.
+/// An entry of `denyIf` or `approveIf`.
 #[derive(Clone, Debug)]
-pub struct DraftDenyIf {
+pub struct DraftEntry {
     pub conditions: Vec<Noted<Condition>>,
     pub reason: Option<String>,
 }
@@ -74,22 +75,36 @@ impl<T> Noted<T> {
 }
 
 impl DraftRule {
+    /// Its entries of `denyIf` and `approveIf`.
+    pub fn entries(&self) -> impl Iterator<Item = &Noted<DraftEntry>> {
+        self.deny_if.iter().chain(&self.approve_if)
+    }
+
     fn rule(&self) -> Rule {
         Rule {
             action: self.action,
             reason: self.reason.clone(),
             arguments: None,
             require: self.require.iter().map(|condition| condition.value.clone()).collect(),
-            deny_if: self.deny_if.iter().map(|entry| entry.value.entry()).collect(),
+            deny_if: self.deny_if.iter().map(|entry| entry.value.refusing()).collect(),
+            approve_if: self.approve_if.iter().map(|entry| entry.value.asking()).collect(),
             limits: self.limits.iter().map(|limit| limit.value.clone()).collect(),
             rate_limit: self.rate_limit.as_ref().map(|limit| limit.value.clone()),
         }
     }
 }
 
-impl DraftDenyIf {
-    fn entry(&self) -> DenyIf {
-        DenyIf { conditions: self.conditions.iter().map(|condition| condition.value.clone()).collect(), reason: self.reason.clone() }
+impl DraftEntry {
+    fn conditions(&self) -> Vec<Condition> {
+        self.conditions.iter().map(|condition| condition.value.clone()).collect()
+    }
+
+    fn refusing(&self) -> DenyIf {
+        DenyIf { conditions: self.conditions(), reason: self.reason.clone() }
+    }
+
+    fn asking(&self) -> ApproveIf {
+        ApproveIf { conditions: self.conditions(), reason: self.reason.clone(), timeout: None }
     }
 }
 
@@ -128,7 +143,7 @@ impl Draft {
         found.extend(self.hide.iter().flat_map(|pattern| &pattern.differences));
         for rule in self.rules() {
             found.extend(&rule.differences);
-            found.extend(rule.value.deny_if.iter().flat_map(|entry| &entry.differences));
+            found.extend(rule.value.entries().flat_map(|entry| &entry.differences));
             found.extend(rule.value.limits.iter().flat_map(|limit| &limit.differences));
             found.extend(rule.value.rate_limit.iter().flat_map(|limit| &limit.differences));
         }
@@ -143,7 +158,7 @@ impl Draft {
 
     /// All conditions.
     pub fn conditions(&self) -> impl Iterator<Item = &Noted<Condition>> {
-        self.rules().flat_map(|rule| rule.value.require.iter().chain(rule.value.deny_if.iter().flat_map(|entry| &entry.value.conditions)))
+        self.rules().flat_map(|rule| rule.value.require.iter().chain(rule.value.entries().flat_map(|entry| &entry.value.conditions)))
     }
 
     /// Where the parts of the document come from.
@@ -154,12 +169,15 @@ impl Draft {
         let mut origins: Vec<_> = self.hide.iter().enumerate().map(|(i, pattern)| origin(format!("hide[{i}]"), pattern, false)).collect();
         let all_tools = self.all_tools.iter().map(|rule| ("allTools".to_owned(), rule));
         for (path, rule) in all_tools.chain(self.tools.iter().map(|(tool, rule)| (format!("tools.{tool}"), rule))) {
-            let DraftRule { require, deny_if, limits, rate_limit, .. } = &rule.value;
+            let DraftRule { require, deny_if, approve_if, limits, rate_limit, .. } = &rule.value;
             origins.extend(require.iter().enumerate().map(|(i, condition)| origin(format!("{path}.require[{i}]"), condition, true)));
-            for (i, entry) in deny_if.iter().enumerate() {
-                let conditions = entry.value.conditions.iter().enumerate();
-                origins.extend(conditions.map(|(j, condition)| origin(format!("{path}.denyIf[{i}].conditions[{j}]"), condition, true)));
-                origins.push(origin(format!("{path}.denyIf[{i}]"), entry, false));
+            for (field, entries) in [("denyIf", deny_if), ("approveIf", approve_if)] {
+                for (i, entry) in entries.iter().enumerate() {
+                    let path = format!("{path}.{field}[{i}]");
+                    let conditions = entry.value.conditions.iter().enumerate();
+                    origins.extend(conditions.map(|(j, condition)| origin(format!("{path}.conditions[{j}]"), condition, true)));
+                    origins.push(origin(path, entry, false));
+                }
             }
             origins.extend(limits.iter().enumerate().map(|(i, limit)| origin(format!("{path}.limits[{i}]"), limit, false)));
             origins.extend(rate_limit.iter().map(|limit| origin(format!("{path}.rateLimit"), limit, false)));

@@ -27,7 +27,7 @@ pub fn import(root: &Field<'_>, refusals: &mut Refusals) -> Option<Draft> {
         parts::tool_name(tool, &entry, refusals);
         if entry.value().is_null() {
             entry.refuse::<()>(refusals, "must not be null; write `{}` to allow the tool without checks");
-        } else if let Some(rule) = self::tool(&entry, &mut draft, refusals) {
+        } else if let Some(rule) = self::tool(&entry, refusals) {
             draft.tools.push((tool.to_owned(), rule));
         }
     }
@@ -35,7 +35,7 @@ pub fn import(root: &Field<'_>, refusals: &mut Refusals) -> Option<Draft> {
     Some(draft)
 }
 
-fn tool(entry: &Field<'_>, draft: &mut Draft, refusals: &mut Refusals) -> Option<Noted<DraftRule>> {
+fn tool(entry: &Field<'_>, refusals: &mut Refusals) -> Option<Noted<DraftRule>> {
     let fields = entry.fields(&["require", "deny_if", "limits"], refusals)?;
     let mut rule = Noted::new(DraftRule::default(), entry.path());
     let mut reasons = Vec::new();
@@ -79,13 +79,15 @@ fn tool(entry: &Field<'_>, draft: &mut Draft, refusals: &mut Refusals) -> Option
             for entry in &mut entries {
                 entry.differences.push(&APPROVAL);
             }
+            rule.value.approve_if.extend(entries);
+        } else {
+            rule.value.deny_if.extend(entries);
         }
-        rule.value.deny_if.extend(entries);
     }
     limits(fields.get("limits"), &mut rule.value, refusals);
     match always {
         None => {}
-        Some((reason, true)) => parts::deny_until_approved(&mut rule, reason, draft),
+        Some((reason, true)) => parts::ask(&mut rule, reason),
         Some((reason, false)) => {
             let leaves_out = fields.written("require").or(fields.written("limits")).is_some();
             parts::deny(&mut rule, reason);

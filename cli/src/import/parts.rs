@@ -5,7 +5,7 @@ use mcp_policy::read::FieldError;
 
 use super::condition::Translated;
 use super::difference::{APPROVAL, EXACT, NOT_LISTED, PATTERN, PER_POD, UNDECIDED, UNNAMED};
-use super::draft::{Draft, DraftDenyIf, DraftRule, Noted};
+use super::draft::{Draft, DraftEntry, DraftRule, Noted};
 use super::source::{Field, Fields, Refusals};
 
 /// Reads the top of a file: `version`, `description`, `default` and `hide`. `other` fields can stand there beside `tools`. `absent` is
@@ -111,8 +111,8 @@ pub fn join_reasons(rule: &mut DraftRule, reasons: &[String]) {
     }
 }
 
-/// Conditions that refuse together, as entries of `denyIf`: where one of them needs alternatives, one entry for each.
-pub fn entries(conditions: Vec<Translated>, reason: Option<&String>, origin: &str) -> Vec<Noted<DraftDenyIf>> {
+/// Conditions that refuse together, as entries of `denyIf` or `approveIf`: where one of them needs alternatives, one entry for each.
+pub fn entries(conditions: Vec<Translated>, reason: Option<&String>, origin: &str) -> Vec<Noted<DraftEntry>> {
     let mut combinations: Vec<Vec<_>> = vec![Vec::new()];
     for alternatives in conditions {
         combinations = combinations
@@ -124,7 +124,7 @@ pub fn entries(conditions: Vec<Translated>, reason: Option<&String>, origin: &st
             .take(MAX_ENTRIES)
             .collect();
     }
-    combinations.into_iter().map(|conditions| Noted::new(DraftDenyIf { conditions, reason: reason.cloned() }, origin)).collect()
+    combinations.into_iter().map(|conditions| Noted::new(DraftEntry { conditions, reason: reason.cloned() }, origin)).collect()
 }
 
 const MAX_ENTRIES: usize = 64;
@@ -135,19 +135,12 @@ pub fn deny(rule: &mut Noted<DraftRule>, reason: Option<String>) {
     rule.differences.push(&NOT_LISTED);
 }
 
-/// Makes the rule deny every call until a person can approve it. What else it says stays: it holds for approved calls too.
-pub fn deny_until_approved(rule: &mut Noted<DraftRule>, reason: Option<String>, draft: &mut Draft) {
-    rule.value.action = Action::Deny;
+/// Makes each call wait for a person. What else the rule says stays: it holds for approved calls too.
+pub fn ask(rule: &mut Noted<DraftRule>, reason: Option<String>) {
+    rule.value.action = Action::Approve;
     rule.value.reason = reason.or_else(|| rule.value.reason.take());
     rule.value.reason_notes.clear();
     rule.differences.push(&APPROVAL);
-    warn_of_approval(&rule.origin, draft);
-}
-
-/// Warns of a rule that waits for a person there.
-pub fn warn_of_approval(origin: &str, draft: &mut Draft) {
-    let message = "a person can approve the call there; approvals are not of this release, so it is refused".to_owned();
-    draft.warnings.push(FieldError { path: origin.to_owned(), message });
 }
 
 /// Finishes a draft: what holds for the whole of it, and what its reader must know at once.

@@ -6,7 +6,7 @@ use mcp_policy::document::{Action, Condition, DefaultAction, Limit, RateLimit, W
 use mcp_policy::read::{API_VERSION, KIND};
 use serde_json::Value;
 
-use super::draft::{Draft, DraftRule, Noted};
+use super::draft::{Draft, DraftEntry, DraftRule, Noted};
 
 /// Columns that comments fill, and up to which a condition or a limit stands in one line.
 const WIDTH: usize = 110;
@@ -112,11 +112,12 @@ impl Printer {
 
     fn rule(&mut self, indent: usize, key: &str, rule: &Noted<DraftRule>) {
         self.notes(indent, rule);
-        let DraftRule { action, reason, reason_notes, require, deny_if, limits, rate_limit } = &rule.value;
+        let DraftRule { action, reason, reason_notes, require, deny_if, approve_if, limits, rate_limit } = &rule.value;
         let is_empty = *action == Action::Allow
             && reason.is_none()
             && require.is_empty()
             && deny_if.is_empty()
+            && approve_if.is_empty()
             && limits.is_empty()
             && rate_limit.is_none();
         if is_empty {
@@ -127,6 +128,7 @@ impl Printer {
         let indent = indent + 1;
         match action {
             Action::Allow => {}
+            Action::Approve => self.line(indent, "action: approve"),
             Action::Deny => self.line(indent, "action: deny"),
             Action::Hide => self.line(indent, "action: hide"),
         }
@@ -140,17 +142,8 @@ impl Printer {
             self.line(indent, "require:");
             self.conditions(indent + 1, require);
         }
-        if !deny_if.is_empty() {
-            self.line(indent, "denyIf:");
-            for entry in deny_if {
-                self.notes(indent + 1, entry);
-                self.line(indent + 1, "- conditions:");
-                self.conditions(indent + 3, &entry.value.conditions);
-                if let Some(reason) = &entry.value.reason {
-                    self.line(indent + 2, &format!("reason: {}", scalar(reason)));
-                }
-            }
-        }
+        self.entries(indent, "denyIf", deny_if);
+        self.entries(indent, "approveIf", approve_if);
         if !limits.is_empty() {
             self.line(indent, "limits:");
             for limit in limits {
@@ -162,6 +155,20 @@ impl Printer {
             self.notes(indent, limit);
             let RateLimit { max, window } = &limit.value;
             self.line(indent, &format!("rateLimit: {{max: {max}, window: {}}}", self::window(window)));
+        }
+    }
+
+    fn entries(&mut self, indent: usize, field: &str, entries: &[Noted<DraftEntry>]) {
+        if !entries.is_empty() {
+            self.line(indent, &format!("{field}:"));
+        }
+        for entry in entries {
+            self.notes(indent + 1, entry);
+            self.line(indent + 1, "- conditions:");
+            self.conditions(indent + 3, &entry.value.conditions);
+            if let Some(reason) = &entry.value.reason {
+                self.line(indent + 2, &format!("reason: {}", scalar(reason)));
+            }
         }
     }
 

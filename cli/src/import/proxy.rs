@@ -18,7 +18,7 @@ pub fn import(root: &Field<'_>, refusals: &mut Refusals) -> Option<Draft> {
     let absent = (DefaultAction::Allow, "not written there, which means allow; here it would mean deny");
     let (fields, mut draft) = parts::top(root, &[], absent, refusals)?;
     for (tool, entry) in fields.get("tools").and_then(|tools| tools.object(refusals)).unwrap_or_default() {
-        let mut translator = Tool { scope: if tool == "*" { "_global" } else { tool }, counters: Vec::new(), draft: &mut draft, refusals };
+        let mut translator = Tool { scope: if tool == "*" { "_global" } else { tool }, counters: Vec::new(), refusals };
         let rule = translator.rules(&entry);
         if tool == "*" {
             draft.all_tools = rule;
@@ -36,7 +36,6 @@ struct Tool<'a> {
     /// How paths to its counters begin: `state.<scope>.`
     scope: &'a str,
     counters: Vec<String>,
-    draft: &'a mut Draft,
     refusals: &'a mut Refusals,
 }
 
@@ -81,7 +80,7 @@ impl Tool<'_> {
                 more => rule.note(format!("left out, since every call is denied: {} other rules", more - 1)),
             }
         } else if let Some(always) = asks {
-            parts::deny_until_approved(&mut rule, always.reason, self.draft);
+            parts::ask(&mut rule, always.reason);
             named(&mut rule, always.name.as_deref());
         }
         Some(rule)
@@ -131,8 +130,7 @@ impl Tool<'_> {
                     named(entry, name);
                     entry.differences.push(&APPROVAL);
                 }
-                reading.rule.value.deny_if.extend(entries);
-                parts::warn_of_approval(rule.path(), self.draft);
+                reading.rule.value.approve_if.extend(entries);
             }
             other => {
                 let message = format!("`{other}` is no action; that format knows evaluate, deny and require_approval");

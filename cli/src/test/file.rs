@@ -74,6 +74,8 @@ struct WrittenCase {
     #[serde(default)]
     refund: bool,
     #[serde(default)]
+    approved: bool,
+    #[serde(default)]
     expect: Option<Value>,
     #[serde(default)]
     listed: Option<bool>,
@@ -151,6 +153,8 @@ pub struct Case {
     pub repeat: u32,
     /// Whether the tool did not run, so that the calls are given back.
     pub refund: bool,
+    /// Whether people have approved each of the calls.
+    pub approved: bool,
     /// The fields of the decision that are expected.
     pub expect: Map<String, Value>,
     /// Whether `tools/list` shows the tool, if that is asked.
@@ -207,13 +211,18 @@ impl Reader<'_> {
     }
 
     fn case(&mut self, path: &str, place: Option<Place>, written: WrittenCase) -> Option<Case> {
-        let WrittenCase { name, call, method, caller, session, at, fresh, repeat, refund, expect, listed } = written;
+        let WrittenCase { name, call, method, caller, session, at, fresh, repeat, refund, approved, expect, listed } = written;
         if !self.names.insert(name.clone()) {
             self.error(format!("{path}.name"), format!("a case named `{name}` is already in this file"));
         }
         if method.is_some() {
-            let meaningless =
-                [("repeat", repeat.is_some()), ("refund", refund), ("listed", listed.is_some()), ("session", session.is_some())];
+            let meaningless = [
+                ("repeat", repeat.is_some()),
+                ("refund", refund),
+                ("approved", approved),
+                ("listed", listed.is_some()),
+                ("session", session.is_some()),
+            ];
             for (field, _) in meaningless.iter().filter(|(_, written)| *written) {
                 self.error(format!("{path}.{field}"), "means nothing beside `method`");
             }
@@ -230,7 +239,7 @@ impl Reader<'_> {
         }
         let expect = expect.map_or_else(Map::new, |expect| self.expected(&format!("{path}.expect"), expect));
         let session = session.or_else(|| self.defaults.session.clone());
-        Some(Case { name, place, question: question?, caller: caller?, session, at, fresh, repeat, refund, expect, listed })
+        Some(Case { name, place, question: question?, caller: caller?, session, at, fresh, repeat, refund, approved, expect, listed })
     }
 
     fn question(&mut self, path: &str, call: Option<WrittenCall>, method: Option<String>) -> Option<Question> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use mcp_policy::read::{FieldError, FileError, Kind, Located, Manifest, Place};
 use mcp_policy::value::Value as Exact;
-use mcp_policy::{Call, Counters, Decision, PolicyId, ServerName, Step};
+use mcp_policy::{Call, Counters, Decision, Outcome, PolicyId, Refusal, ServerName, Step};
 use serde_json::{Value, json};
 
 use crate::input::{self, Content, Source};
@@ -104,7 +104,12 @@ impl Runner<'_> {
                 (_, steps) = policies.explain(&mut self.counters, &call, self.now);
                 self.coverage.call(self.loaded, &steps);
             }
-            let decided = policies.decide(&mut self.counters, &call, self.now);
+            let decided = match policies.decide(&mut self.counters, &call, self.now) {
+                Outcome { decision: Decision::Refused(Refusal { waits_for: Some(approvals), .. }), .. } if case.approved => {
+                    policies.judge(&call).approved(&approvals).reserve(&mut self.counters, self.now)
+                }
+                decided => decided,
+            };
             let got = outcome::decision(&decided);
             if is_last {
                 differences = compare::differences(&case.expect, &got);

@@ -27,10 +27,12 @@ pub fn add_rules(spec: &mut Value) {
     overlay(spec, "/properties/methods", RULES, methods());
     let_null_in(spec, "", &["allTools", "hide", "methods", "tools"]);
     for rule in TOOL_RULES {
-        let_null_in(spec, rule, &["arguments", "denyIf", "limits", "rateLimit", "require"]);
+        let_null_in(spec, rule, &["approveIf", "arguments", "denyIf", "limits", "rateLimit", "require"]);
         overlay(spec, &format!("{rule}/properties/limits/items"), RULES, limit());
         overlay(spec, &format!("{rule}/properties/require/items"), RULES, condition());
-        overlay(spec, &format!("{rule}/properties/denyIf/items/properties/conditions/items"), RULES, condition());
+        for entries in ["denyIf", "approveIf"] {
+            overlay(spec, &format!("{rule}/properties/{entries}/items/properties/conditions/items"), RULES, condition());
+        }
     }
 }
 

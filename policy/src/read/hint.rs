@@ -8,7 +8,7 @@ use super::{CLUSTER_KIND, KIND};
 use crate::value;
 
 /// Fields of the language that this release does not enforce, and so must not accept.
-const NOT_YET: [&str; 2] = ["from", "approveIf"];
+const NOT_YET: [&str; 1] = ["from"];
 /// Spellings of gateways' formats, and the field that means the same, if there is one.
 const GATEWAY_FIELDS: [(&str, &str); 8] = [
     ("all_tools", "allTools"),
@@ -85,9 +85,6 @@ fn not_yet(name: &str) -> String {
 
 /// Of a text that is none of those that a field takes.
 pub(super) fn variant(text: &str, known: &[&str]) -> String {
-    if text == "approve" && known.contains(&"hide") {
-        return not_yet(text);
-    }
     let list = listed(known);
     if let [only] = known {
         return format!("must be `{only}`, but is `{text}`");
@@ -125,7 +122,7 @@ pub(super) fn wrong_type(wanted: &str, value: &Value, shape: &Value) -> String {
     match value {
         Value::String(text) if wanted.ends_with("number") && text.parse::<f64>().is_ok() => format!("{wrong}; take the quotes away"),
         Value::String(text) if wanted == "a list" => format!("{wrong}; write `[\"{text}\"]`"),
-        Value::String(text) if is_rule && ["allow", "deny", "hide"].contains(&text.as_str()) => {
+        Value::String(text) if is_rule && ["allow", "approve", "deny", "hide"].contains(&text.as_str()) => {
             format!("{wrong}; write `{{action: {text}}}`")
         }
         Value::Object(_) if wanted == "a list" => format!("{wrong}; begin each entry with `- `"),

@@ -106,8 +106,7 @@ fn a_wrong_field_of_a_rule_is_named_with_its_path() {
         limit[field] = value;
         rule(json!({"limits": [limit]}))
     };
-    let not_yet = "is part of the policy language, but not of this release yet";
-    let known = "unknown field; known here: action, arguments, denyIf, limits, rateLimit, reason, require";
+    let known = "unknown field; known here: action, approveIf, arguments, denyIf, limits, rateLimit, reason, require";
     let cases = [
         (rule(json!({"limts": []})), "spec.tools.t.limts: unknown field; did you mean `limits`?".to_owned()),
         (rule(json!({"frobnicate": []})), format!("spec.tools.t.frobnicate: {known}")),
@@ -123,11 +122,9 @@ fn a_wrong_field_of_a_rule_is_named_with_its_path() {
         (rule(json!("deny")), "spec.tools.t: must be an object, but is a string; write `{action: deny}`".to_owned()),
         (rule(json!(null)), "spec.tools.t: must not be null; write `{}` to allow the tool without checks".to_owned()),
         (rule(json!({"require": null})), "spec.tools.t.require: must be a list, but is missing or null".to_owned()),
-        (rule(json!({"approveIf": []})), format!("spec.tools.t.approveIf: `approveIf` {not_yet}")),
-        (rule(json!({"action": "approve"})), format!("spec.tools.t.action: `approve` {not_yet}")),
         (
             rule(json!({"action": "evaluate"})),
-            "spec.tools.t.action: `evaluate` is not one of `allow`, `deny`, `hide`; it is a gateway's word: `mcp-policy import` converts whole files".to_owned(),
+            "spec.tools.t.action: `evaluate` is not one of `allow`, `approve`, `deny`, `hide`; it is a gateway's word: `mcp-policy import` converts whole files".to_owned(),
         ),
         (
             rule(json!({"require": {"path": "args.a"}})),

@@ -13,8 +13,8 @@ struct Step {
     value: fn(&str) -> Value,
 }
 
-/// "`action` → `arguments` → `require` → `denyIf` → is a limit already reached?", one field for each, in this order.
-const STEPS: [Step; 7] = [
+/// "`action` → `arguments` → `require` → `denyIf` → is a limit already reached? → approval", one field for each, in this order.
+const STEPS: [Step; 8] = [
     Step { pointer: "/action", code: "tool_denied", field: "action", value: |_| json!("deny") },
     Step { pointer: "/arguments/maxBytes", code: "arguments_invalid", field: "arguments", value: |_| json!({"maxBytes": 1}) },
     Step {
@@ -37,6 +37,7 @@ const STEPS: [Step; 7] = [
     },
     Step { pointer: "/limits/{name}", code: "limit_exceeded", field: "limits", value: full },
     Step { pointer: "/rateLimit", code: "limit_exceeded", field: "rateLimit", value: |_| json!({"max": 0, "window": 1}) },
+    Step { pointer: "/approveIf/0", code: "approval_required", field: "approveIf", value: |_| json!([{"conditions": []}]) },
 ];
 
 fn call(document: &Value) -> String {
@@ -44,7 +45,7 @@ fn call(document: &Value) -> String {
 }
 
 /// "Order, the same for every call: parse → caller → `methods` → `hide` → entry or `default` → `action` → `arguments` → `require` →
-/// `denyIf` → is a limit already reached?" "In each step the tool's own rule comes before `allTools`. The first refusal in that order is
+/// `denyIf` → is a limit already reached? → approval" "In each step the tool's own rule comes before `allTools`. The first refusal in that order is
 /// the one that is told". "Pointers are RFC 6901, to the deepest field that refused (`…/action`, `…/arguments/schema`,
 /// `…/denyIf/0/conditions/1`, `…/rateLimit`, `/methods/<key>`)".
 #[test]

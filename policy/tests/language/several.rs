@@ -9,6 +9,7 @@ use super::*;
 fn by_gravity() -> Vec<(&'static str, Value)> {
     vec![
         ("allowed", json!({"default": "allow"})),
+        ("approval_required", json!({"default": "allow", "allTools": {"action": "approve"}})),
         ("limit_exceeded", json!({"default": "allow", "allTools": {"limits": full("c")}})),
         ("tool_denied", json!({"default": "allow", "tools": {"t": {"action": "deny"}}})),
         ("hidden", json!({"default": "allow", "hide": ["t"]})),

@@ -198,20 +198,19 @@ impl Reference<'_> {
         matching.into_iter().filter(|(key, _)| Some(literal(key)) == best).collect()
     }
 
-    /// Whether a rule lets the arguments pass.
+    /// Whether a rule lets the arguments pass, and asks nobody.
     fn lets(rule: &Rule, args: &Value) -> bool {
         let bytes = args.to_string().len() as u64;
-        if has_twins(args) && !(rule.require.is_empty() && rule.deny_if.is_empty()) {
+        let looks = !(rule.require.is_empty() && rule.deny_if.is_empty() && rule.approve_if.is_empty());
+        if rule.action != Action::Allow || has_twins(args) && looks {
             return false;
         }
         let short = rule.arguments.as_ref().and_then(|arguments| arguments.max_bytes).is_none_or(|max| bytes <= max);
         let required: Vec<_> = rule.require.iter().map(|condition| holds(condition, args, true)).collect();
-        let denied: Vec<_> = rule
-            .deny_if
-            .iter()
-            .map(|entry| and(&entry.conditions.iter().map(|condition| holds(condition, args, false)).collect::<Vec<_>>()))
-            .collect();
-        short && and(&required) == Some(true) && or(&denied) == Some(false)
+        let entry = |conditions: &[Condition]| and(&conditions.iter().map(|condition| holds(condition, args, false)).collect::<Vec<_>>());
+        let denied: Vec<_> = rule.deny_if.iter().map(|one| entry(&one.conditions)).collect();
+        let asked: Vec<_> = rule.approve_if.iter().map(|one| entry(&one.conditions)).collect();
+        short && and(&required) == Some(true) && or(&denied) == Some(false) && or(&asked) == Some(false)
     }
 
     /// Whether all policies admit the call; if so it is counted, and the places where it was are given back.
@@ -227,7 +226,7 @@ impl Reference<'_> {
             }
             let all = "allTools".to_owned();
             for (key, rule) in entries.into_iter().chain(document.all_tools.iter().map(|rule| (&all, rule))) {
-                if rule.action != Action::Allow || !Self::lets(rule, &step.arguments) {
+                if !Self::lets(rule, &step.arguments) {
                     return None;
                 }
                 let short = rule

@@ -24,6 +24,7 @@ fn refusal(code: Code) -> Refusal {
         reason: None,
         counter: None,
         retry_after_seconds: None,
+        waits_for: None,
     }
 }
 

@@ -66,7 +66,8 @@ fn the_free_places_are_those_of_the_language() {
         let expected = ["spec.allTools", "spec.tools.additionalProperties"]
             .iter()
             .flat_map(|rule| {
-                ["arguments.schema", "require.items.value", "denyIf.items.conditions.items.value"].map(|place| format!("{rule}.{place}"))
+                ["arguments.schema", "require.items.value", "denyIf.items.conditions.items.value", "approveIf.items.conditions.items.value"]
+                    .map(|place| format!("{rule}.{place}"))
             })
             .collect();
         assert_eq!(places, expected);
@@ -93,7 +94,8 @@ fn null_is_kept_where_it_means_something() {
         let mut protections: BTreeSet<_> =
             ["allTools", "hide", "methods", "tools", "tools.additionalProperties"].map(|field| format!("spec.{field}")).into();
         for rule in ["spec.allTools", "spec.tools.additionalProperties"] {
-            protections.extend(["arguments", "denyIf", "limits", "rateLimit", "require"].map(|field| format!("{rule}.{field}")));
+            protections
+                .extend(["approveIf", "arguments", "denyIf", "limits", "rateLimit", "require"].map(|field| format!("{rule}.{field}")));
         }
         walk("spec", &spec(kind), &mut |path, schema| {
             let is_kept = schema.get("nullable") == Some(&json!(true));
@@ -130,7 +132,9 @@ fn the_admission_policy_of_fields_knows_every_field() {
             ("argumentsFields", format!("{rule}/properties/arguments")),
             ("conditionFields", format!("{rule}/properties/require/items")),
             ("conditionFields", format!("{rule}/properties/denyIf/items/properties/conditions/items")),
+            ("conditionFields", format!("{rule}/properties/approveIf/items/properties/conditions/items")),
             ("denyIfFields", format!("{rule}/properties/denyIf/items")),
+            ("approveIfFields", format!("{rule}/properties/approveIf/items")),
             ("limitFields", format!("{rule}/properties/limits/items")),
             ("rateLimitFields", format!("{rule}/properties/rateLimit")),
         ] {
@@ -160,6 +164,8 @@ fn the_admission_policy_of_fields_looks_everywhere() {
             "rule.require.items",
             "rule.denyIf.items",
             "rule.denyIf.items.conditions.items",
+            "rule.approveIf.items",
+            "rule.approveIf.items.conditions.items",
             "rule.limits.items",
             "rule.rateLimit",
         ]
@@ -183,7 +189,10 @@ fn the_rules_are_where_they_belong() {
         });
         let mut expected: BTreeSet<_> = ["spec.allTools", "spec.tools.additionalProperties"]
             .iter()
-            .flat_map(|rule| ["limits.items", "require.items", "denyIf.items.conditions.items"].map(|place| format!("{rule}.{place}")))
+            .flat_map(|rule| {
+                ["limits.items", "require.items", "denyIf.items.conditions.items", "approveIf.items.conditions.items"]
+                    .map(|place| format!("{rule}.{place}"))
+            })
             .collect();
         expected.extend(
             [
