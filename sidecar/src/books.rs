@@ -23,6 +23,7 @@ use crate::books::decision_id::DecisionIds;
 use crate::books::metrics::{Metrics, OTHER_TOOL};
 use crate::message::mirrored;
 use crate::message::{Malformed, ToolCall};
+use crate::respond;
 use crate::state::{Enforced, State};
 
 /// Longer tool names are cut in audit lines; such a name is refused, and only its beginning is of use.
@@ -76,10 +77,11 @@ impl Books {
         mirrored::check(self.listed().mirrored(&call.name), headers, call.arguments(body))
     }
 
-    /// Whether a caller's list of tools changes with the policies.
+    /// Whether a caller is to be told that its list of tools has changed with the policies.
     #[must_use]
-    pub fn shows_other_tools(&self, before: &Enforced, now: &Enforced, caller: &Caller) -> bool {
+    pub fn tells_of_other_tools(&self, before: &Enforced, now: &Enforced, caller: &Caller) -> bool {
         self.listed().any(|tool| before.policies.lists(caller, tool) != now.policies.lists(caller, tool))
+            && now.policies.decide_method(respond::LIST_CHANGED).refusal.is_none()
     }
 
     /// Whether the server listed this tool.

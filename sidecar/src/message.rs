@@ -22,7 +22,7 @@ use envelope::{Arguments, Envelope, Member, Params, skip};
 pub use glance::{Glance, Outline};
 pub use id::Id;
 pub use malformed::{Malformed, Reason};
-pub(crate) use rename::{Renamed, rename, rename_back};
+pub(crate) use rename::{Renamed, SUBSCRIPTION_ID, rename, rename_back};
 pub(crate) use server::parse_server_with;
 pub use server::{ServerMessage, ServerWord, Unreadable, parse_server, server_word};
 

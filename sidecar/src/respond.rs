@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::unknown_tool::UnknownTool;
 use crate::message::era::{Era, LEGACY_REVISIONS, MODERN};
-use crate::message::{INVALID_PARAMS, INVALID_REQUEST, Id, Malformed};
+use crate::message::{INVALID_PARAMS, INVALID_REQUEST, Id, Malformed, SUBSCRIPTION_ID};
 
 /// The key under which machines find a denial: in `_meta` of a result, in `data` of an error.
 pub const DENIAL_KEY: &str = "mcp-policy.dev/denial";
@@ -243,8 +243,7 @@ pub const LIST_CHANGED: &str = "notifications/tools/list_changed";
 /// Tells a client that a change of policy changed its list of tools; in the modern era by the `subscription` with which it asked.
 #[must_use]
 pub fn list_changed(subscription: Option<&Id>) -> Bytes {
-    let params =
-        subscription.map_or_else(String::new, |id| format!(r#","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}"#));
+    let params = subscription.map_or_else(String::new, |id| format!(r#","params":{{"_meta":{{"{SUBSCRIPTION_ID}":{id}}}}}"#));
     format!(r#"{{"jsonrpc":"2.0","method":"{LIST_CHANGED}"{params}}}"#).into()
 }
 

@@ -5,6 +5,7 @@
 //! have many (its pod's IPv4 and IPv6, a reconnect through another node). Whoever has a session's id has the session, as with the
 //! server itself; ids are the server's, and hard to guess.
 
+pub mod channel;
 pub mod pending;
 pub mod recent;
 

@@ -52,6 +52,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pair<R, W> {
             tokio::select! {
                 ended = &mut from_server => ended.map_err(Error::from),
                 broken = from_client => Err(broken.into()),
+                told = conversation.follow_policies() => told.map_err(Error::from),
                 _ = process.ended() => {
                     // It may have left others behind that keep its output open.
                     timeout(LAST_WORDS, from_server).await.unwrap_or(Ok(())).map_err(Error::from)

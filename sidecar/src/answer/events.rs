@@ -149,7 +149,7 @@ impl Events {
         let books = &self.gate.books;
         let now = books.state.enforced();
         let Some(subscription) = self.gate.tells_of_lists() else { return Arc::clone(told) };
-        if books.shows_other_tools(told, &now, &self.gate.caller) && now.policies.decide_method(respond::LIST_CHANGED).refusal.is_none() {
+        if books.tells_of_other_tools(told, &now, &self.gate.caller) {
             self.ready.push_back(sse::event(&respond::list_changed(subscription)));
         }
         now

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::Response;
 use mcp_policy::Caller;
+use serde_json::Value;
 
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::from_server::Word;
@@ -201,7 +202,7 @@ impl Gate {
             (Passing::AsItCame, Outline::Request, _) if self.era == Era::Modern => {
                 judged.passing = self.stray(Stray::ServerRequest).passing;
             }
-            (Passing::AsItCame, Outline::Notification, _) => self.note_subscription(message),
+            (Passing::AsItCame, Outline::Notification, _) => self.note_first_word(message),
             (Passing::AsItCame, Outline::Result(_), Some(asked)) => judged.passing = self.judge_result(&enforced, &asked, message),
             (Passing::AsItCame, Outline::Error(_), Some(Asked::Call { tool, .. })) => self.books.learn_unknown_tool(&tool, message),
             _ => {}
@@ -305,10 +306,18 @@ impl Gate {
     }
 
     /// The first message on the stream of a subscription says what the server tells of.
-    fn note_subscription(&mut self, message: &[u8]) {
-        if matches!(self.asked, Asked::Listen { .. }) && !self.passed.subscription {
-            self.passed.subscription = handshake::tells_of_lists(message);
+    fn note_first_word(&mut self, message: &[u8]) {
+        if matches!(self.asked, Asked::Listen { .. })
+            && !self.passed.subscription
+            && let Ok(message) = serde_json::from_slice(message)
+        {
+            self.note_subscription(&message);
         }
+    }
+
+    /// The server has said something about the subscription that was asked for.
+    pub fn note_subscription(&mut self, message: &Value) {
+        self.passed.subscription |= matches!(self.asked, Asked::Listen { .. }) && handshake::tells_of_lists(message);
     }
 
     /// An answer that is an error with the id of the call says that the tool did not run.

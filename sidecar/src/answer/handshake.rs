@@ -52,11 +52,13 @@ pub fn filter(message: &[u8], is_denied: impl Fn(&str) -> bool) -> Result<Found,
     })
 }
 
-/// Whether a notification with which the server acknowledges a subscription says that it tells of changes of its list of tools.
+/// The notification with which a server acknowledges a subscription.
+pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+
+/// Whether a notification acknowledges a subscription and says that the server tells of changes of its list of tools.
 #[must_use]
-pub fn tells_of_lists(message: &[u8]) -> bool {
-    let Ok(message) = serde_json::from_slice::<Value>(message) else { return false };
-    message["method"] == "notifications/subscriptions/acknowledged" && message["params"]["notifications"]["toolsListChanged"] == true
+pub fn tells_of_lists(message: &Value) -> bool {
+    message["method"] == ACKNOWLEDGED && message["params"]["notifications"]["toolsListChanged"] == true
 }
 
 #[derive(Default)]
@@ -233,12 +235,10 @@ mod tests {
 
     #[test]
     fn only_the_servers_own_word_begins_a_subscription() {
-        let acknowledged = |what: &str| {
-            tells_of_lists(format!(r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{what}}}"#).as_bytes())
-        };
-        assert!(acknowledged(r#"{"notifications":{"toolsListChanged":true}}"#));
-        assert!(!acknowledged(r#"{"notifications":{"promptsListChanged":true}}"#));
-        assert!(!acknowledged(r#"{"notifications":{"toolsListChanged":false}}"#));
-        assert!(!tells_of_lists(br#"{"method":"notifications/progress","params":{"notifications":{"toolsListChanged":true}}}"#));
+        let says = |method: &str, what: Value| tells_of_lists(&json!({"method": method, "params": {"notifications": what}}));
+        assert!(says(ACKNOWLEDGED, json!({"toolsListChanged": true})));
+        assert!(!says(ACKNOWLEDGED, json!({"promptsListChanged": true})));
+        assert!(!says(ACKNOWLEDGED, json!({"toolsListChanged": false})));
+        assert!(!says("notifications/progress", json!({"toolsListChanged": true})));
     }
 }

@@ -15,7 +15,7 @@ pub struct Id {
 
 impl Id {
     /// The id in the text of a JSON string or number. `-0` is none: to some servers it is `0`, and they would answer with that.
-    pub(super) fn from_json(json: &str) -> Option<Self> {
+    pub(crate) fn from_json(json: &str) -> Option<Self> {
         let unescaped = match json.strip_prefix('"').and_then(|json| json.strip_suffix('"')) {
             Some(text) => text.contains('\\').then(|| unescape(text).into()),
             None if json == "-0" || json.contains(['.', 'e', 'E']) => return None,

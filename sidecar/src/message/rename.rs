@@ -9,7 +9,8 @@ use super::Id;
 use super::envelope::{Member, read_id, skip};
 use crate::message::edit::{Edit, apply};
 
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+/// The key of `_meta` that names the subscription which a message is for.
+pub(crate) const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 const TOKEN: &str = "progressToken";
 
 /// What a client called its request: JSON texts.
@@ -67,7 +68,7 @@ pub(crate) fn rename_back(message: &[u8]) -> Result<Back, Fault> {
                     back.token = Some(place);
                     Ok(())
                 }
-                "_meta" => member(scanner, SUBSCRIPTION, |scanner| {
+                "_meta" => member(scanner, SUBSCRIPTION_ID, |scanner| {
                     let (about, place) = id(scanner)?;
                     back.about = about;
                     back.ids.push(place);

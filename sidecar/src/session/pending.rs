@@ -49,6 +49,11 @@ impl<T> Pending<T> {
         self.waiting.get(id)?.1.as_ref()
     }
 
+    /// As [`Pending::get`], to be changed.
+    pub fn get_mut(&mut self, id: &Id) -> Option<&mut T> {
+        self.waiting.get_mut(id)?.1.as_mut()
+    }
+
     /// The answer with this id has come.
     pub fn answered(&mut self, id: &Id) -> Option<T> {
         let (number, request) = self.waiting.remove(id)?;

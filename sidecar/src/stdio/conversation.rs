@@ -6,7 +6,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mcp_policy::{Caller, ServerName};
@@ -14,18 +14,16 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::answer::answer_fault::AnswerFault;
-use crate::answer::from_server::Word;
-use crate::answer::gate::{Asked, Gate, Judged, Passed, Passing};
-use crate::answer::relay::CallAnswer;
+use crate::answer::gate::Asked;
 use crate::books::audit::Ended;
 use crate::books::metrics::InFlight;
 use crate::books::{Books, Record};
 use crate::config::Limits;
 use crate::message::era::{self, Era};
-use crate::message::{self, Malformed, Message, ServerWord, server_word};
+use crate::message::{self, Malformed, Message};
 use crate::respond;
 use crate::session::Sessions;
-use crate::session::pending::Pending;
+use crate::session::channel::{Channel, Said};
 use crate::stdio::child::Input;
 use crate::stdio::lines::{Line, Lines, one_line};
 use crate::verdict::{Received, Verdict, judge};
@@ -37,21 +35,13 @@ const SESSION: &str = "stdio";
 #[derive(Debug)]
 pub struct Conversation<W> {
     books: Arc<Books>,
-    caller: Caller,
     /// The server, for audit lines.
     name: String,
     limits: Limits,
     sessions: Arc<Sessions>,
-    pending: Mutex<Pending<Waiting>>,
+    channel: Channel,
     server: Input,
     client: AsyncMutex<Option<W>>,
-}
-
-/// A request that the server has, and what its answer has to pass.
-#[derive(Debug)]
-struct Waiting {
-    gate: Gate,
-    _in_flight: InFlight,
 }
 
 /// Why a conversation cannot go on.
@@ -70,16 +60,9 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
     pub fn new(books: Arc<Books>, name: String, limits: Limits, server: Input, client: W) -> Self {
         // Whoever started us is on this machine.
         let caller = Caller::anonymous(Ipv4Addr::LOCALHOST.into());
-        Self {
-            books,
-            caller,
-            name,
-            limits,
-            sessions: Arc::default(),
-            pending: Mutex::default(),
-            server,
-            client: AsyncMutex::new(Some(client)),
-        }
+        let sessions = Arc::<Sessions>::default();
+        let channel = Channel::new(Arc::clone(&books), caller, name.clone(), SESSION.to_owned(), Arc::clone(&sessions));
+        Self { books, name, limits, sessions, channel, server, client: AsyncMutex::new(Some(client)) }
     }
 
     /// Takes what the client says, until it ends.
@@ -116,6 +99,18 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
         self.fail_all(AnswerFault::NoAnswer).await
     }
 
+    /// Tells the client whenever a change of policy changes its list of tools.
+    pub async fn follow_policies(&self) -> Result<(), Broken> {
+        let mut changes = self.books.state.changes();
+        while changes.changed().await.is_ok() {
+            for told in self.channel.policies_changed() {
+                self.tell_client(&told).await?;
+            }
+        }
+        // Nothing can change any more.
+        std::future::pending().await
+    }
+
     /// Judges one message of the client.
     async fn judge(&self, line: &[u8]) -> Result<(), Broken> {
         let in_flight = self.books.metrics.request();
@@ -133,7 +128,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
             Err(malformed) => return self.refuse(record, &malformed).await,
         };
         if let Message::Request(request) = &message
-            && self.pending().expects(&request.id)
+            && self.channel.expects(&request.id)
         {
             return self.refuse(record, &Malformed::id_in_use()).await;
         }
@@ -141,8 +136,8 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
             let enforced = self.books.state.enforced();
             let server = ServerName { namespace: "", name: &self.name };
             let received = Received {
-                caller: &self.caller,
-                session: Some(SESSION),
+                caller: self.channel.caller(),
+                session: Some(self.channel.session()),
                 sessions: &self.sessions,
                 server,
                 message: &message,
@@ -160,7 +155,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
                 if let Message::Notification(notification) = &message
                     && let Some(id) = &notification.cancels
                 {
-                    self.pending().cancel(id);
+                    self.channel.cancelled(id);
                 }
                 self.send(Bytes::from(body.into_owned()), asked, era, record, in_flight).await
             }
@@ -176,92 +171,34 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
             }
             return Ok(());
         };
-        let mut gate = self.gate(asked, era, record.decision_id().to_owned());
-        // What audit policies say of another message is written now: its answer may take any time.
-        gate.call = matches!(gate.asked, Asked::Call { .. }).then(|| CallAnswer::without_status(record));
-        let forgotten = self.pending().insert(id.clone(), Waiting { gate, _in_flight: in_flight });
-        if let Some(forgotten) = forgotten {
-            self.fail(forgotten, AnswerFault::AnswerTimeout).await?;
+        if let Some(forgotten) = self.channel.asked(id.clone(), asked, era, record, in_flight) {
+            self.tell_client(&forgotten).await?;
         }
         let Err(error) = self.server.write(line).await else { return Ok(()) };
-        let unsent = self.pending().answered(&id);
-        match unsent {
-            Some(unsent) => self.fail(unsent, error.fault()).await,
+        match self.channel.failed(&id, error.fault()) {
+            Some(answer) => self.tell_client(&answer).await,
             None => Ok(()),
         }
     }
 
     /// Passes on one message of the server, as far as it may pass.
     async fn pass(&self, line: &[u8]) -> Result<(), Broken> {
-        let line = one_line(line);
-        match server_word(&line) {
-            Ok(ServerWord::Response { id, .. }) => {
-                let answered = id.and_then(|id| self.pending().answered(&id));
-                // Rule 18: nothing but answers to what was asked.
-                let Some(waiting) = answered else {
-                    tracing::debug!("dropped an answer of the server that nobody waits for");
-                    return Ok(());
-                };
-                self.answer(waiting, &line).await
-            }
-            Ok(ServerWord::Request { .. } | ServerWord::Notification { .. }) => {
-                let Judged { passing, words } = self.gate(Asked::Nothing, Era::Legacy, String::new()).judge(&line);
-                self.settle(words).await;
-                match passing {
-                    Passing::AsItCame => self.tell_client(&line).await,
-                    Passing::Changed(_) | Passing::Dropped | Passing::NoMessage | Passing::Unreadable => Ok(()),
-                }
-            }
-            Err(_) => {
-                tracing::warn!("dropped a line of the server that is no message");
-                Ok(())
-            }
-        }
-    }
-
-    /// Passes on the answer to a request, as far as it may pass.
-    async fn answer(&self, waiting: Waiting, line: &[u8]) -> Result<(), Broken> {
-        let Waiting { mut gate, .. } = waiting;
-        let Judged { passing, words } = gate.judge(line);
-        let answer = match passing {
-            Passing::AsItCame => Bytes::copy_from_slice(line),
-            Passing::Changed(changed) => changed,
-            Passing::Dropped | Passing::NoMessage | Passing::Unreadable => gate.refuse(AnswerFault::Unreadable).into_body(),
-        };
-        // Settled before the client has the answer: whoever has it finds it counted.
-        drop(gate);
-        self.settle(words).await;
-        self.tell_client(&answer).await
-    }
-
-    /// Writes down what policies say of the server's messages, and answers requests that are held back.
-    async fn settle(&self, words: Vec<Word>) {
+        let Said { passes, words } = self.channel.said(&one_line(line));
         for word in words {
-            let Some(answer) = word.settle(&self.books, &self.caller, &self.name).await else { continue };
+            let Some(answer) = word.settle(&self.books, self.channel.caller(), &self.name).await else { continue };
             // Not waiting for a server that may be waiting for us to read.
             if !self.server.offer(answer) {
                 tracing::warn!("the server did not take the answer to a request that was refused");
             }
         }
+        self.tell_client(&passes.unwrap_or_default()).await
     }
 
     async fn fail_all(&self, fault: AnswerFault) -> Result<(), Broken> {
-        let waiting = self.pending().cancel_all();
-        for waiting in waiting {
-            self.fail(waiting, fault).await?;
+        for answer in self.channel.fail_all(fault) {
+            self.tell_client(&answer).await?;
         }
         Ok(())
-    }
-
-    /// Tells the client that a request has no usable answer.
-    async fn fail(&self, waiting: Waiting, fault: AnswerFault) -> Result<(), Broken> {
-        let Waiting { mut gate, .. } = waiting;
-        if let (AnswerFault::NotReached, Some(call)) = (fault, &mut gate.call) {
-            call.did_not_run();
-        }
-        let answer = gate.refuse(fault).into_body();
-        drop(gate);
-        self.tell_client(&answer).await
     }
 
     /// Refuses what no rule was asked about.
@@ -285,26 +222,6 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
     }
 
     async fn record(&self) -> Result<Record, Ended> {
-        self.books.record(&self.caller, &self.name).await
-    }
-
-    fn gate(&self, asked: Asked, era: Era, decision_id: String) -> Gate {
-        Gate {
-            books: Arc::clone(&self.books),
-            caller: self.caller.clone(),
-            server: self.name.clone(),
-            session: None,
-            sessions: Arc::clone(&self.sessions),
-            asked,
-            era,
-            decision_id,
-            call: None,
-            passed: Passed::default(),
-        }
-    }
-
-    // Never held across an await.
-    fn pending(&self) -> MutexGuard<'_, Pending<Waiting>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+        self.books.record(self.channel.caller(), &self.name).await
     }
 }

@@ -78,14 +78,15 @@ if manner == "dead":
 while (message := hear()) is not None:
     method = message.get("method")
     if method == "initialize":
-        say(result(message, {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "s", "version": "1"}}))
+        say(result(message, {"protocolVersion": "2025-11-25", "capabilities": {"tools": {"listChanged": manner == "telling"}}, "serverInfo": {"name": "s", "version": "1"}}))
     elif method == "tools/list":
         say(result(message, {"tools": [{"name": name, "inputSchema": {"type": "object"}} for name in ("read", "ask", "purge")]}))
     elif method == "tools/call":
         call(message)
     elif method == "subscriptions/listen":
         meta = {"io.modelcontextprotocol/subscriptionId": message["id"]}
-        say({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {"_meta": meta}})
+        told = message["params"].get("notifications", {})
+        say({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {"_meta": meta, "notifications": told}})
         say({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "whose?"}})
     elif method == "notifications/changed":
         say({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
