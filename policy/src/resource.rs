@@ -181,6 +181,12 @@ pub struct Server {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub path: Option<String>,
+
+    /// Opens the older HTTP+SSE transport (2024-11-05) as well, for servers that still speak it: the path of its event stream, mostly
+    /// `/sse`. Default: none, and the transport is closed. Messages are taken at the URI that the server announces on the stream.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256))]
+    pub sse_path: Option<String>,
 }
 
 impl Server {

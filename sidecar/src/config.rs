@@ -112,9 +112,20 @@ pub struct UpstreamUrl {
     pub authority: String,
     /// The server's MCP endpoint, if it differs from the one that callers use.
     pub path: Option<String>,
+    /// The path of its event stream, if the server is one of HTTP+SSE; the same that callers use.
+    pub sse_path: Option<String>,
 }
 
 impl UpstreamUrl {
+    /// Opens HTTP+SSE as well, with the stream at this path.
+    pub fn with_sse_path(mut self, path: Option<String>) -> Result<Self, ConfigError> {
+        if let Some(path) = path.as_ref().filter(|path| !path.starts_with('/') || path.contains(['?', '#'])) {
+            return Err(ConfigError::SsePath { path: path.clone() });
+        }
+        self.sse_path = path;
+        Ok(self)
+    }
+
     /// Reads an `http://` URL.
     pub fn parse(url: &str) -> Result<Self, ConfigError> {
         let wrong = |reason: &str| ConfigError::Upstream { url: url.to_owned(), reason: reason.to_owned() };
@@ -134,6 +145,7 @@ impl UpstreamUrl {
             port: authority.port_u16().unwrap_or(80),
             authority: authority.as_str().to_owned(),
             path: Some(uri.path()).filter(|path| *path != "/").map(str::to_owned),
+            sse_path: None,
         })
     }
 }
@@ -306,6 +318,12 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The path of the event stream is none.
+    #[error("{path} is not a path: it begins with `/` and has neither `?` nor `#`")]
+    SsePath {
+        /// The path as given.
+        path: String,
+    },
 }
 
 impl Config {
@@ -333,10 +351,10 @@ impl Config {
     }
 
     /// The configuration of `run`: a policy file and one upstream, without a cluster.
-    pub fn standalone(policy: PathBuf, listen: SocketAddr, upstream: &str, admin: Option<SocketAddr>) -> Result<Self, ConfigError> {
-        let upstream = UpstreamUrl::parse(upstream)?;
+    #[must_use]
+    pub fn standalone(policy: PathBuf, listen: SocketAddr, upstream: UpstreamUrl, admin: Option<SocketAddr>) -> Self {
         let server = upstream.authority.clone();
-        Ok(Self::guarding(policy, listen, Upstream::Url(upstream), server, admin))
+        Self::guarding(policy, listen, Upstream::Url(upstream), server, admin)
     }
 
     /// The configuration of `run` with a server on stdio that is offered over HTTP.

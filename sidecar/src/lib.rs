@@ -27,6 +27,7 @@ pub mod source;
 pub mod state;
 pub mod stdio;
 pub mod telemetry;
+pub mod two_endpoints;
 pub mod upstream;
 pub mod verdict;
 

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args, Parser, Subcommand};
-use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConfig};
+use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConfig, UpstreamUrl};
 use mcp_policy_sidecar::drain::{self, Drain};
 use mcp_policy_sidecar::error::{EXIT_CONFIGURATION, EXIT_RUN_TIME, Error};
 use mcp_policy_sidecar::stdio::child::ServerCommand;
@@ -61,6 +61,9 @@ struct Run {
     /// The server, http://host:port, with a path if its endpoint differs from the callers'
     #[arg(long, value_name = "URL", requires = "listen")]
     upstream: Option<String>,
+    /// Path of the event stream, mostly /sse, of a server that speaks the older HTTP+SSE transport of 2024-11-05
+    #[arg(long, value_name = "PATH", requires = "upstream")]
+    sse_path: Option<String>,
     /// Address for health and metrics
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
@@ -108,12 +111,15 @@ fn start(command: Command) -> anyhow::Result<u8> {
 
 /// Guards one server, in the form that the options ask for.
 fn guard(run: Run) -> anyhow::Result<u8> {
-    let Run { policy, listen, upstream, admin, audit, command } = run;
+    let Run { policy, listen, upstream, sse_path, admin, audit, command } = run;
     let mut command = command.into_iter();
     let server = command.next().map(|program| ServerCommand { program, arguments: command.collect() });
     let audit = audit.map(|path| append_to(&path)).transpose()?;
     match (listen, upstream, server) {
-        (Some(listen), Some(url), _) => serve(Config::standalone(policy, listen, &url, admin), or(audit, stdout())),
+        (Some(listen), Some(url), _) => {
+            let upstream = UpstreamUrl::parse(&url).and_then(|upstream| upstream.with_sse_path(sse_path));
+            serve(upstream.map(|upstream| Config::standalone(policy, listen, upstream, admin)), or(audit, stdout()))
+        }
         (Some(listen), None, Some(server)) => serve(Ok(Config::offering(policy, listen, server, admin)), or(audit, stdout())),
         (None, _, Some(server)) => {
             let config = StdioConfig { policy, server, admin, limits: Limits::default() };

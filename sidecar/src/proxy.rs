@@ -4,6 +4,7 @@
 //! Guarantee: every way out of here that is not `forward` leaves the server untouched.
 
 mod deliver;
+mod two_endpoints;
 
 use std::sync::Arc;
 
@@ -28,10 +29,11 @@ use crate::front::headers::{self, Route};
 use crate::front::origin::LocalOnly;
 use crate::front::probe;
 use crate::message::era::Era;
-use crate::message::{self, Id, Malformed, Reason};
+use crate::message::{self, Id, Malformed, Message, Reason};
 use crate::respond;
 use crate::room::{self, NotHeld, Room};
 use crate::session::Sessions;
+use crate::two_endpoints::Streams;
 use crate::upstream::{Answer, Destination, Link, SendError};
 use crate::verdict::{Received, Verdict, judge, no_policy};
 
@@ -48,6 +50,8 @@ pub struct Proxy {
     limits: Limits,
     room: Room,
     streams: Arc<Semaphore>,
+    /// Those of HTTP+SSE.
+    event_streams: Arc<Streams>,
     drain: Drain,
 }
 
@@ -94,6 +98,36 @@ pub enum Closed {
     Unaudited(#[from] Ended),
 }
 
+/// A message that was read.
+struct Arrived {
+    record: Record,
+    headers: HeaderMap,
+    body: Bytes,
+    message: Message,
+    era: Era,
+}
+
+/// Why a message is not even judged.
+enum Over {
+    Answered(Response<ProxyBody>),
+    Closed(Closed),
+}
+
+impl From<Ended> for Over {
+    fn from(ended: Ended) -> Self {
+        Self::Closed(ended.into())
+    }
+}
+
+impl From<Over> for Result<Response<ProxyBody>, Closed> {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::Answered(response) => Ok(response),
+            Over::Closed(closed) => Err(closed),
+        }
+    }
+}
+
 /// A message that goes to the server, and what it takes to answer it.
 struct Passing<'a> {
     peer: &'a Peer,
@@ -110,7 +144,7 @@ impl Proxy {
     #[must_use]
     pub fn new(books: Arc<Books>, probes: Vec<Probe>, local_only: Option<LocalOnly>, limits: Limits, drain: Drain) -> Self {
         let (room, streams) = (Room::new(&limits), Arc::new(Semaphore::new(limits.streams)));
-        Self { books, sessions: Arc::default(), probes, local_only, limits, room, streams, drain }
+        Self { books, sessions: Arc::default(), probes, local_only, limits, room, streams, event_streams: Arc::default(), drain }
     }
 
     /// Answers one request.
@@ -155,6 +189,9 @@ impl Proxy {
             let text = "The policies of this server name different endpoints, so none is open.\n";
             return self.shut_out(peer, "endpoint", plain(StatusCode::NOT_FOUND, text)).await;
         };
+        if let Some(place) = self.place(peer, request.uri(), &enforced) {
+            return self.answer_at(peer, request, place, &enforced).await;
+        }
         let route = match headers::route(request.method(), request.uri(), request.headers(), endpoint) {
             Ok(route) => route,
             Err(malformed) => return Ok(refuse(self.books.record(&peer.caller, &peer.server).await?, &malformed)),
@@ -201,13 +238,8 @@ impl Proxy {
         Ok(response)
     }
 
-    /// A message to the endpoint.
-    async fn post(
-        &self,
-        peer: &Peer,
-        request: Request<impl Body<Data = Bytes> + Unpin>,
-        path: String,
-    ) -> Result<Response<ProxyBody>, Closed> {
+    /// Reads a message that is posted, as far as its head and its body agree.
+    async fn receive(&self, peer: &Peer, request: Request<impl Body<Data = Bytes> + Unpin>) -> Result<Arrived, Over> {
         let mut record = self.books.record(&peer.caller, &peer.server).await?;
         let (head, mut body) = request.into_parts();
         let body = match timeout(self.limits.body_timeout, self.room.hold(&mut body)).await {
@@ -217,40 +249,54 @@ impl Proxy {
                 if !head.headers.contains_key(EXPECT) {
                     let _ = timeout(self.limits.body_timeout, room::discard(body, self.limits.body_bytes)).await;
                 }
-                return Ok(refuse(record, &Malformed::too_large()));
+                return Err(Over::Answered(refuse(record, &Malformed::too_large())));
             }
             Ok(Err(NotHeld::Cut(_))) => {
                 record.malformed("cut_off");
-                return Err(Closed::Cut);
+                return Err(Over::Closed(Closed::Cut));
             }
             Ok(Err(NotHeld::NoRoom)) => {
                 record.malformed("no_room");
-                return Ok(come_back("Too many large requests at this moment.\n"));
+                return Err(Over::Answered(come_back("Too many large requests at this moment.\n")));
             }
-            Err(_) => return Ok(refuse(record, &Malformed::body_timeout())),
+            Err(_) => return Err(Over::Answered(refuse(record, &Malformed::body_timeout()))),
         };
         let message = match message::parse(&body) {
             Ok(message) => message,
-            Err(malformed) => return Ok(refuse(record, &malformed)),
+            Err(malformed) => return Err(Over::Answered(refuse(record, &malformed))),
         };
         if let Some(method) = message.method() {
             record.method(method);
         }
         let era = match headers::era(&head.headers, &message) {
             Ok(era) => era,
-            Err(malformed) => return Ok(refuse(record, &malformed)),
+            Err(malformed) => return Err(Over::Answered(refuse(record, &malformed))),
+        };
+        Ok(Arrived { record, headers: head.headers, body, message, era })
+    }
+
+    /// A message to the endpoint.
+    async fn post(
+        &self,
+        peer: &Peer,
+        request: Request<impl Body<Data = Bytes> + Unpin>,
+        path: String,
+    ) -> Result<Response<ProxyBody>, Closed> {
+        let Arrived { mut record, headers, body, message, era } = match self.receive(peer, request).await {
+            Ok(arrived) => arrived,
+            Err(over) => return over.into(),
         };
         // The policies of this moment, not of the request's head: a body can take its time, and must not outlive a change by that.
         let enforced = &*self.books.state.enforced();
         if let (Era::Modern, Some((id, call))) = (era, message.call())
-            && let Err(malformed) = self.books.check_mirrored(call, &head.headers, &body)
+            && let Err(malformed) = self.books.check_mirrored(call, &headers, &body)
         {
             record.call(call, &enforced.policies);
             return Ok(refuse(record, &malformed.with_id(Some(id.clone()))));
         }
         let received = Received {
             caller: &peer.caller,
-            session: headers::session_id(&head.headers).filter(|id| self.sessions.is_open(id)),
+            session: headers::session_id(&headers).filter(|id| self.sessions.is_open(id)),
             sessions: &self.sessions,
             server: peer.server_name(),
             message: &message,
@@ -261,7 +307,7 @@ impl Proxy {
             Verdict::Passes(asked) => asked,
             Verdict::Answered(answer) => return Ok(own(answer)),
         };
-        let mut passing = Passing { peer, record, headers: head.headers, body, era, path };
+        let mut passing = Passing { peer, record, headers, body, era, path };
         if let Asked::Call { id, tool } = asked {
             return Ok(self.forward_call(passing, id, tool).await);
         }

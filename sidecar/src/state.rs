@@ -252,6 +252,15 @@ impl State {
     }
 }
 
+/// Waits for the next change of what is enforced.
+pub async fn next_change(mut changes: watch::Receiver<()>) -> watch::Receiver<()> {
+    if changes.changed().await.is_err() {
+        // Nothing can change any more.
+        std::future::pending::<()>().await;
+    }
+    changes
+}
+
 #[cfg(test)]
 mod tests {
     use mcp_policy::snapshot::SnapshotPolicy;
@@ -297,7 +306,8 @@ mod tests {
 
     #[test]
     fn a_policy_in_audit_mode_opens_and_closes_nothing_beside_one_that_enforces() {
-        let server = |port, path: &str| Server { ports: vec![port], passthrough_ports: vec![9090], path: Some(path.to_owned()) };
+        let server =
+            |port, path: &str| Server { ports: vec![port], passthrough_ports: vec![9090], path: Some(path.to_owned()), sse_path: None };
         let document = || Some(Document::default());
         let exposure = |policies| Enforced::from_snapshot(&Snapshot::new(policies)).unwrap().exposure;
         let alone = exposure(vec![with("real", Mode::Enforce, server(8080, "/real"), document())]);

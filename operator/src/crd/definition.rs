@@ -94,7 +94,9 @@ fn spec_schema(kind: Kind) -> Value {
             overlay(&mut spec, &format!("/properties/{place}"), "description", json!(description));
         }
     }
-    overlay(&mut spec, "/properties/server/properties/path", "pattern", json!("^/[^?#]*$"));
+    for path in ["path", "ssePath"] {
+        overlay(&mut spec, &format!("/properties/server/properties/{path}"), "pattern", json!("^/[^?#]*$"));
+    }
     add_rules(&mut spec);
     spec
 }

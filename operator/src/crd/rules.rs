@@ -63,6 +63,9 @@ fn server() -> Value {
     json!([{
         "rule": "!has(self.ports) || !has(self.passthroughPorts) || self.passthroughPorts.all(port, !(port in self.ports))",
         "message": "a port is one of ports or one of passthroughPorts, not both",
+    }, {
+        "rule": "!has(self.ssePath) || self.ssePath != (has(self.path) ? self.path : '/mcp')",
+        "message": "ssePath must not be the path of the endpoint",
     }])
 }
 

@@ -16,7 +16,7 @@ pub(super) fn impossible<'a>(
 ) -> impl Iterator<Item = FieldError> + 'a {
     let selectors = [("spec.namespaceSelector", namespaces), ("spec.selector", pods)];
     let selectors = selectors.into_iter().filter_map(|(path, selector)| Some((path, selector?)));
-    selectors.flat_map(|(path, selector)| requirements(path, selector)).chain(ports(server)).chain(path(server))
+    selectors.flat_map(|(path, selector)| requirements(path, selector)).chain(ports(server)).chain(paths(server))
 }
 
 fn requirements<'a>(path: &'a str, selector: &'a Selector) -> impl Iterator<Item = FieldError> + 'a {
@@ -47,7 +47,14 @@ fn ports(server: &Server) -> impl Iterator<Item = FieldError> {
     many.chain(reserved).chain(twice)
 }
 
-fn path(server: &Server) -> impl Iterator<Item = FieldError> {
-    let wrong = server.path.iter().filter(|path| !path.starts_with('/') || path.contains(['?', '#']));
-    wrong.map(|path| error("spec.server.path", format!("`{path}` is not a path: it begins with `/` and has neither `?` nor `#`")))
+fn paths(server: &Server) -> impl Iterator<Item = FieldError> {
+    let fields = [("path", &server.path), ("ssePath", &server.sse_path)];
+    let paths = fields.into_iter().filter_map(|(field, path)| Some((field, path.as_deref()?)));
+    let wrong = paths.clone().filter(|(_, path)| !path.starts_with('/') || path.contains(['?', '#']));
+    let wrong = wrong.map(|(field, path)| {
+        error(format!("spec.server.{field}"), format!("`{path}` is not a path: it begins with `/` and has neither `?` nor `#`"))
+    });
+    let endpoint = server.path.as_deref().unwrap_or(Server::DEFAULT_PATH);
+    let same = server.sse_path.iter().filter(move |path| *path == endpoint);
+    wrong.chain(same.map(|path| error("spec.server.ssePath", format!("`{path}` is the path of the endpoint"))))
 }

@@ -85,6 +85,14 @@ fn a_wrong_field_of_a_resource_is_named_with_its_path() {
             json!({"selector": {}, "server": {"path": "mcp"}}),
             "spec.server.path: `mcp` is not a path: it begins with `/` and has neither `?` nor `#`".to_owned(),
         ),
+        (
+            json!({"selector": {}, "server": {"ssePath": "sse"}}),
+            "spec.server.ssePath: `sse` is not a path: it begins with `/` and has neither `?` nor `#`".to_owned(),
+        ),
+        (
+            json!({"selector": {}, "server": {"path": "/a", "ssePath": "/a"}}),
+            "spec.server.ssePath: `/a` is the path of the endpoint".to_owned(),
+        ),
         (json!("text"), "spec: must be an object, but is a string".to_owned()),
         // All of them, not only the first.
         (

@@ -19,7 +19,7 @@ use crate::answer::gate::{Gate, Judged, Passing};
 use crate::answer::sse::{self, Decoder};
 use crate::respond;
 use crate::room::{Room, Taken};
-use crate::state::Enforced;
+use crate::state::{Enforced, next_change};
 use crate::upstream::{Answer, AnswerError};
 
 /// The events of one answer.
@@ -154,14 +154,6 @@ impl Events {
         }
         now
     }
-}
-
-async fn next_change(mut changes: watch::Receiver<()>) -> watch::Receiver<()> {
-    if changes.changed().await.is_err() {
-        // Nothing can change any more.
-        std::future::pending::<()>().await;
-    }
-    changes
 }
 
 impl Body for Events {

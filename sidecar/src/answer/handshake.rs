@@ -175,6 +175,8 @@ impl Versions {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn filtered(result: &str, denied: &[&str]) -> String {

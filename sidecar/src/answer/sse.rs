@@ -49,6 +49,13 @@ impl Frame {
         (!data.is_empty()).then_some(data)
     }
 
+    /// The type that the event names; empty where it names none, which is that of messages.
+    #[must_use]
+    pub fn kind(&self) -> &[u8] {
+        let kinds = self.lines().filter_map(|line| line.strip_prefix(b"event:"));
+        kinds.last().map_or(b"", |kind| kind.strip_prefix(b" ").unwrap_or(kind))
+    }
+
     /// Whether the event has an id, by which a client can ask for what follows it.
     #[must_use]
     pub fn has_id(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Which ports and paths callers reach, from what the pod's policies say of its server.
 //!
-//! Guarantee: another policy never opens more. A policy that names no ports or no path has no opinion on them, and those that do must
-//! agree; a port is passed through only if every policy names it, for what is passed through escapes all of them. A policy in audit
-//! mode has no say beside one that enforces.
+//! Guarantee: another policy never lets more through. A policy that names no ports or no path has no opinion on them, and those that do
+//! must agree; what arrives there is judged by all of them. A port is passed through only if every policy names it, for what is passed
+//! through escapes all of them. A policy in audit mode has no say beside one that enforces.
 
 use std::collections::BTreeSet;
 
@@ -17,6 +17,8 @@ pub struct Exposure {
     passthrough: BTreeSet<u16>,
     /// The endpoints that policies name; with more than one they disagree, and nothing is open.
     endpoints: BTreeSet<String>,
+    /// The paths that policies name of the event stream of HTTP+SSE; likewise.
+    event_streams: BTreeSet<String>,
 }
 
 /// What becomes of a connection to a port.
@@ -38,7 +40,12 @@ impl Exposure {
         for server in servers {
             let ports: BTreeSet<u16> = server.ports.iter().copied().collect();
             let passthrough: BTreeSet<u16> = server.passthrough_ports.iter().copied().collect();
-            let one = Self { mcp: (!ports.is_empty()).then_some(ports), passthrough, endpoints: server.path.iter().cloned().collect() };
+            let one = Self {
+                mcp: (!ports.is_empty()).then_some(ports),
+                passthrough,
+                endpoints: server.path.iter().cloned().collect(),
+                event_streams: server.sse_path.iter().cloned().collect(),
+            };
             exposure = Some(match exposure {
                 None => one,
                 Some(others) => others.and(one),
@@ -52,7 +59,12 @@ impl Exposure {
             (Some(a), Some(b)) => Some(&a & &b),
             (one, None) | (None, one) => one,
         };
-        Self { mcp, passthrough: &self.passthrough & &other.passthrough, endpoints: &self.endpoints | &other.endpoints }
+        Self {
+            mcp,
+            passthrough: &self.passthrough & &other.passthrough,
+            endpoints: &self.endpoints | &other.endpoints,
+            event_streams: &self.event_streams | &other.event_streams,
+        }
     }
 
     /// What becomes of a connection to this port. A port that is named for both is judged.
@@ -75,6 +87,12 @@ impl Exposure {
             Some(_) => None,
         }
     }
+
+    /// The path of the event stream of HTTP+SSE; none if no policy opens that transport, or if they disagree on its path.
+    #[must_use]
+    pub fn event_stream(&self) -> Option<&str> {
+        self.event_streams.first().filter(|_| self.event_streams.len() == 1).map(String::as_str)
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +100,7 @@ mod tests {
     use super::*;
 
     fn server(ports: &[u16], passthrough: &[u16], path: Option<&str>) -> Server {
-        Server { ports: ports.to_vec(), passthrough_ports: passthrough.to_vec(), path: path.map(str::to_owned) }
+        Server { ports: ports.to_vec(), passthrough_ports: passthrough.to_vec(), path: path.map(str::to_owned), sse_path: None }
     }
 
     /// "`server.ports`: every TCP port: where the server speaks MCP". "`server.path`: `/mcp`".
@@ -119,5 +137,14 @@ mod tests {
     fn policies_that_name_different_endpoints_open_none() {
         assert_eq!(Exposure::new([&server(&[], &[], Some("/a")), &Server::default()]).endpoint(), Some("/a"));
         assert_eq!(Exposure::new([&server(&[], &[], Some("/a")), &server(&[], &[], Some("/b"))]).endpoint(), None);
+    }
+
+    /// HTTP+SSE is "off by default, opt-in per server".
+    #[test]
+    fn the_older_transport_is_open_only_where_policies_name_its_path_and_agree() {
+        let naming = |path: &str| Server { sse_path: Some(path.to_owned()), ..Server::default() };
+        assert_eq!(Exposure::new([&Server::default()]).event_stream(), None);
+        assert_eq!(Exposure::new([&naming("/sse"), &Server::default()]).event_stream(), Some("/sse"));
+        assert_eq!(Exposure::new([&naming("/sse"), &naming("/events")]).event_stream(), None);
     }
 }

@@ -66,7 +66,8 @@ fn check_no_body(headers: &HeaderMap) -> Result<(), Malformed> {
     Err(Malformed::bad_request(Reason::Framing, "GET and DELETE have no body"))
 }
 
-fn wrong_method() -> Malformed {
+/// Refuses an HTTP method that is none of the path's.
+pub(crate) fn wrong_method() -> Malformed {
     Malformed::bare(StatusCode::METHOD_NOT_ALLOWED, Reason::HttpMethod, "the endpoint does not have this HTTP method")
 }
 

@@ -15,6 +15,7 @@ mod responses;
 mod sessions;
 mod streams;
 mod tasks;
+mod two_endpoints;
 
 use ::http::Request;
 use bytes::Bytes;

@@ -6,9 +6,10 @@ mod client;
 mod lists;
 
 use std::fs;
+use std::io::Write;
 use std::process::{Command, Stdio};
 
-use client::{Client, eventually, is_alive, lines};
+use client::{Client, SERVER, eventually, is_alive, lines};
 use serde_json::{Value, json};
 
 fn ran(answer: &Value) -> bool {

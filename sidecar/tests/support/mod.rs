@@ -23,7 +23,7 @@ use hyper::server::conn::http1 as server;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use mcp_policy_sidecar::Bound;
-use mcp_policy_sidecar::config::{Config, Source};
+use mcp_policy_sidecar::config::{Config, Source, UpstreamUrl};
 use mcp_policy_sidecar::drain::Drain;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -297,7 +297,7 @@ impl Sidecar {
         let path = dir.path().join("policy.json");
         std::fs::write(&path, policy.to_string()).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
-        let mut config = Config::standalone(path.clone(), any, upstream, Some(any)).unwrap();
+        let mut config = Config::standalone(path.clone(), any, UpstreamUrl::parse(upstream).unwrap(), Some(any));
         change(&mut config);
         Self::start(config, dir, path)
     }
