@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::condition::Condition;
-use crate::document::{self, Action, DefaultAction, Document, Limit, MethodAction, Rule, Scope, Window};
+use crate::document::{self, Action, DefaultAction, Document, Limit, MethodAction, OnStoreError, Rule, Scope, Window};
 use crate::limit::CounterId;
 use crate::number::Decimal;
 use crate::path::Path;
@@ -88,6 +88,7 @@ pub(crate) struct CompiledLimit {
     pub max: u128,
     /// Where the amount of a call stands; none where each call counts 1.
     pub amount: Option<Path>,
+    pub on_store_error: OnStoreError,
 }
 
 impl Policy {
@@ -244,6 +245,7 @@ struct Declared {
     max: u128,
     /// As the rule wrote it.
     written_max: String,
+    on_store_error: OnStoreError,
 }
 
 impl Compiler {
@@ -306,6 +308,7 @@ impl Compiler {
                 max: rate_limit.max.into(),
                 scope: Scope::Session,
                 increment_from: None,
+                on_store_error: OnStoreError::default(),
             };
             compiled.extend(self.limit(&format!("{path}.rateLimit"), format!("{pointer}/rateLimit"), &limit));
         }
@@ -388,7 +391,7 @@ impl Compiler {
     }
 
     fn limit(&mut self, path: &str, pointer: String, limit: &Limit) -> Option<CompiledLimit> {
-        let Limit { counter: name, window, max: written_max, scope, increment_from } = limit;
+        let Limit { counter: name, window, max: written_max, scope, increment_from, on_store_error } = limit;
         let characters = name.chars().count();
         if characters == 0 || characters > MAX_COUNTER_CHARACTERS {
             self.error(format!("{path}.counter"), format!("a counter's name has 1 to {MAX_COUNTER_CHARACTERS} characters"));
@@ -413,7 +416,7 @@ impl Compiler {
             CounterId::new(self.id.clone(), name.as_str().into(), window_seconds, *scope, increment_from.as_deref().map(Into::into));
         let max = max?;
         if let Some(declared) = self.counters.get(name) {
-            if declared.max != max || *declared.counter != counter {
+            if declared.max != max || *declared.counter != counter || declared.on_store_error != *on_store_error {
                 let from = declared.counter.increment_from.as_ref().map_or_else(String::new, |from| format!(", incrementFrom {from}"));
                 let message = format!(
                     "counter `{name}` is shared with {}, which says window {}s, max {}, scope {}{from}; rules that share a counter must agree",
@@ -425,12 +428,18 @@ impl Compiler {
                 self.error(path, message);
                 return None;
             }
-            return Some(CompiledLimit { pointer, counter: Arc::clone(&declared.counter), max, amount });
+            return Some(CompiledLimit { pointer, counter: Arc::clone(&declared.counter), max, amount, on_store_error: *on_store_error });
         }
         let counter = Arc::new(counter);
-        let declared = Declared { path: path.to_owned(), counter: Arc::clone(&counter), max, written_max: written_max.to_string() };
+        let declared = Declared {
+            path: path.to_owned(),
+            counter: Arc::clone(&counter),
+            max,
+            written_max: written_max.to_string(),
+            on_store_error: *on_store_error,
+        };
         self.counters.insert(name.clone(), declared);
-        Some(CompiledLimit { pointer, counter, max, amount })
+        Some(CompiledLimit { pointer, counter, max, amount, on_store_error: *on_store_error })
     }
 
     /// A limit's `max` in units.

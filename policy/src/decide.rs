@@ -1,21 +1,20 @@
 //! The engine: policies in force, a call, the counters and the time give a decision. Total and infallible.
 //!
-//! [`Policies::judge`] asks every rule and needs no counters; [`Judged::reserve`] asks the counters, and last whether a person has
+//! [`Policies::judge`] asks every rule and needs no counters; [`Judged::reserve`] asks the counters ([`crate::reserve`]), and last whether a person has
 //! approved the call: a call that waits is a refused one, until it is judged anew with what was [approved](Judged::approved). The line that refuses a call
 //! is in [`crate::judge`], where the rules of one policy are asked in the order of the language. Of several policies the gravest
 //! refusal is told, then the first by namespace and name. A policy in audit mode is asked as all others are, and never heeded.
 
-use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::caller::Caller;
 use crate::compile::{Policy, methods_verdict};
 use crate::decision::{Allowed, ApprovalNeeded, Approvals, Audited, Code, Decision, Outcome, Refusal};
-use crate::document::{MethodAction, Scope};
+use crate::document::MethodAction;
 use crate::facts::ServerName;
 use crate::judge::{Admitted, Arguments, Standing, standing};
-use crate::limit::{Claim, Counters, Full, Owner};
+use crate::limit::Counters;
 use crate::method;
 use crate::pattern;
 use crate::policy_id::PolicyId;
@@ -62,14 +61,14 @@ pub struct CounterUsage {
 /// A call of which every rule was asked, and no counter yet.
 #[derive(Debug)]
 pub struct Judged<'a> {
-    call: Call<'a>,
+    pub(crate) call: Call<'a>,
     /// What the policies in force say together, those in audit mode left out.
-    told: Result<Vec<Admitted<'a>>, Refusal>,
-    audits: Vec<(&'a Policy, Standing<'a>)>,
+    pub(crate) told: Result<Vec<Admitted<'a>>, Refusal>,
+    pub(crate) audits: Vec<(&'a Policy, Standing<'a>)>,
     /// Digest of what is to be approved, if anything is.
-    arguments_sha256: Option<String>,
+    pub(crate) arguments_sha256: Option<String>,
     /// What was approved of this very call.
-    approved: &'a [ApprovalNeeded],
+    pub(crate) approved: &'a [ApprovalNeeded],
 }
 
 impl Policies {
@@ -225,119 +224,9 @@ impl<'a> Judged<'a> {
         let are_of_this_call = self.arguments_sha256.as_ref() == Some(&approvals.arguments_sha256);
         Self { approved: if are_of_this_call { &approvals.needed } else { &[] }, ..self }
     }
-
-    /// Asks the counters, and reserves in all of them or in none.
-    pub fn reserve(self, counters: &mut Counters, now: Duration) -> Outcome {
-        self.settle(counters, now, &mut ())
-    }
-
-    fn settle<T: Trace>(self, counters: &mut Counters, now: Duration, trace: &mut T) -> Outcome {
-        let Self { call, told, audits, arguments_sha256, approved } = self;
-        let (mut refusal, mut claims) = match &told {
-            Ok(admitted) => {
-                let (over, claims) = claim(admitted, &call, counters, now, trace);
-                (over.or_else(|| waiting(admitted, approved, arguments_sha256)), claims)
-            }
-            Err(refusal) => (Some(refusal.clone()), Vec::new()),
-        };
-        let mut audited = Vec::with_capacity(audits.len());
-        for (policy, standing) in &audits {
-            let over = match standing {
-                Standing::Admitted(by) => {
-                    let by = std::slice::from_ref(by);
-                    let (over, wanted) = claim(by, &call, counters, now, trace);
-                    // Nobody is asked for a policy in audit mode, so nothing was approved.
-                    let over = over.or_else(|| waiting(by, &[], None));
-                    if over.is_none() && refusal.is_none() {
-                        claims.extend(wanted);
-                    }
-                    over
-                }
-                Standing::Refused(refusal) => Some(refusal.clone()),
-            };
-            audited.push(audited_as(policy, over.as_ref()));
-        }
-        if let Some(refusal) = refusal.take() {
-            return Outcome { decision: Decision::Refused(refusal), audited };
-        }
-        let first = told.as_ref().ok().and_then(|admitted| admitted.first());
-        let allowed = Allowed {
-            policy: first.map(|by| by.policy.id.clone()),
-            rule: first.map(|by| by.pointer.to_owned()),
-            without_session: if call.session.is_none() { of_sessions(&claims) } else { Vec::new() },
-            reservation: counters.take(claims, now),
-        };
-        Outcome { decision: Decision::Allowed(allowed), audited }
-    }
 }
 
-/// What these policies want of the counters, and the refusal if one of those has no room.
-fn claim<'a, T: Trace>(
-    admitted: &'a [Admitted<'a>],
-    call: &Call<'_>,
-    counters: &mut Counters,
-    now: Duration,
-    trace: &mut T,
-) -> (Option<Refusal>, Vec<Claim<'a>>) {
-    let caller = Owner::caller(call.caller);
-    let session = LazyCell::new(|| call.session.map(Owner::session));
-    let mut claims: Vec<Claim<'a>> = Vec::new();
-    let mut over: Option<Refusal> = None;
-    for by in admitted {
-        for demand in &by.demands {
-            let limit = demand.limit;
-            // A call counts once in a counter, however many rules name it.
-            if claims.iter().any(|claim| *claim.counter == limit.counter) {
-                continue;
-            }
-            let owner = match (limit.counter.scope, call.session) {
-                (Scope::Server, _) => None,
-                (Scope::Session, Some(_)) => *session,
-                (Scope::Session, None) | (Scope::Grant, _) => Some(caller),
-            };
-            let claim = Claim { counter: &limit.counter, owner, max: limit.max, amount: demand.amount };
-            let full = counters.check(&claim, now).err();
-            trace.step(|| Step::of_limit(by.policy, limit, full.as_ref(), counters.used(&claim, now)));
-            if let Some(Full { retry_after_seconds }) = full {
-                match &mut over {
-                    // A retry passes when the last of the full counters is free again, if ever.
-                    Some(told) => told.retry_after_seconds = told.retry_after_seconds.zip(retry_after_seconds).map(|(a, b)| a.max(b)),
-                    None => {
-                        over = Some(Refusal {
-                            counter: Some(Arc::clone(&limit.counter.name)),
-                            retry_after_seconds,
-                            ..Refusal::by(by.policy, Code::LimitExceeded, limit.pointer.clone(), demand.rule.reason.as_deref())
-                        });
-                    }
-                }
-            }
-            claims.push(claim);
-        }
-    }
-    (over, claims)
-}
-
-/// The refusal of a call that waits for a person, or of which that cannot be decided.
-fn waiting(admitted: &[Admitted<'_>], approved: &[ApprovalNeeded], arguments_sha256: Option<String>) -> Option<Refusal> {
-    let mut needed = Vec::new();
-    for by in admitted {
-        match &by.approval {
-            Err(refusal) => return Some(Refusal::clone(refusal)),
-            Ok(Some(asks)) if !approved.contains(asks) => needed.push(asks.clone()),
-            Ok(_) => {}
-        }
-    }
-    let ApprovalNeeded { policy, rule, reason, .. } = needed.first()?.clone();
-    Some(Refusal {
-        policy: Some(policy),
-        rule: Some(rule),
-        reason,
-        waits_for: arguments_sha256.map(|arguments_sha256| Box::new(Approvals { arguments_sha256, needed })),
-        ..Refusal::of(Code::ApprovalRequired)
-    })
-}
-
-fn audited_as(policy: &Policy, refusal: Option<&Refusal>) -> Audited {
+pub(crate) fn audited_as(policy: &Policy, refusal: Option<&Refusal>) -> Audited {
     Audited {
         policy: policy.id.clone(),
         code: refusal.map_or(Code::Allowed, |refusal| refusal.code),
@@ -391,12 +280,6 @@ fn governs_server(policy: &Policy) -> bool {
 /// Whether the method only opens or keeps a connection, so that it passes even while no policy is in force.
 fn opens(method: &str) -> bool {
     matches!(method, "initialize" | "server/discover" | "ping") || method.starts_with("notifications/")
-}
-
-/// The counters that are meant for sessions.
-fn of_sessions(claims: &[Claim<'_>]) -> Vec<(PolicyId, Arc<str>)> {
-    let counters = claims.iter().map(|claim| claim.counter).filter(|counter| counter.scope == Scope::Session);
-    counters.map(|counter| (counter.policy.clone(), Arc::clone(&counter.name))).collect()
 }
 
 /// Units as people count, for metrics.

@@ -40,6 +40,8 @@ pub enum Code {
     ApprovalRequired,
     /// A person said no.
     ApprovalDenied,
+    /// The shared counter store cannot tell what is used, and the limit says `deny`.
+    StoreUnavailable,
     /// No policy is in force.
     NoPolicy,
     /// Refused before any rule.
@@ -65,6 +67,7 @@ impl Code {
             Self::LimitExceeded => "limit_exceeded",
             Self::ApprovalRequired => "approval_required",
             Self::ApprovalDenied => "approval_denied",
+            Self::StoreUnavailable => "store_unavailable",
             Self::NoPolicy => "no_policy",
             Self::Malformed => "malformed",
             Self::UpstreamUnreachable => "upstream_unreachable",
@@ -96,7 +99,7 @@ pub struct Audited {
     pub code: Code,
     /// JSON pointer (RFC 6901) to the field that would have refused; none if nothing would have.
     pub rule: Option<String>,
-    /// The counter that is full, with [`Code::LimitExceeded`].
+    /// The counter that is full, with [`Code::LimitExceeded`], or not known, with [`Code::StoreUnavailable`].
     pub counter: Option<Arc<str>>,
 }
 
@@ -133,7 +136,7 @@ pub struct Refusal {
     pub rule: Option<String>,
     /// The policy author's words for the agent.
     pub reason: Option<String>,
-    /// The counter that is full, with [`Code::LimitExceeded`].
+    /// The counter that is full, with [`Code::LimitExceeded`], or not known, with [`Code::StoreUnavailable`].
     pub counter: Option<Arc<str>>,
     /// Whole seconds, rounded up, after which a retry can succeed; none if no retry ever can.
     pub retry_after_seconds: Option<u64>,

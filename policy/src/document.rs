@@ -279,6 +279,11 @@ pub struct Limit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub increment_from: Option<String>,
+
+    /// What happens while a shared counter store cannot tell what is used: `deny` (the default): calls are refused; `local`: this
+    /// sidecar counts by itself, so each of them may let up to `max` pass. Without a shared store it says nothing.
+    #[serde(default, skip_serializing_if = "OnStoreError::is_deny")]
+    pub on_store_error: OnStoreError,
 }
 
 /// A budget of calls for each MCP session.
@@ -305,6 +310,24 @@ pub enum Scope {
     Session,
     /// All calls to the server.
     Server,
+}
+
+/// What happens while a shared counter store cannot tell what is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnStoreError {
+    /// Calls are refused: never more than `max`.
+    #[default]
+    Deny,
+    /// Each sidecar counts by itself.
+    Local,
+}
+
+impl OnStoreError {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+    fn is_deny(&self) -> bool {
+        *self == Self::Deny
+    }
 }
 
 impl Scope {

@@ -87,6 +87,11 @@ pub(crate) struct Full {
 }
 
 impl Claim<'_> {
+    /// Names the counter and the budget, as [`CounterId::budget`] does.
+    pub fn budget(&self) -> String {
+        self.counter.budget(self.owner)
+    }
+
     fn taken(self, from_shared: bool) -> Taken {
         Taken { counter: Arc::clone(self.counter), owner: self.owner, amount: self.amount, from_shared }
     }

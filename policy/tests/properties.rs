@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use mcp_policy::document::{
-    Action, ApproveIf, Arguments, Condition, DefaultAction, DenyIf, Document, Limit, MethodAction, Op, RateLimit, Rule, Scope, Version,
-    Window,
+    Action, ApproveIf, Arguments, Condition, DefaultAction, DenyIf, Document, Limit, MethodAction, OnStoreError, Op, RateLimit, Rule,
+    Scope, Version, Window,
 };
 use mcp_policy::{Approvals, Call, Caller, Code, Counters, Decision, Mode, Outcome, Policies, Policy, PolicyId, Refusal, ServerName};
 use mcp_policy::{compile, read};
@@ -81,6 +81,7 @@ fn rule() -> impl Strategy<Value = Rule> {
         max: Number::from(max),
         scope,
         increment_from: amounts.then(|| "args.n".to_owned()),
+        on_store_error: OnStoreError::Deny,
     });
     let rate_limit = prop::option::of((1u64..4, 0u64..4).prop_map(|(seconds, max)| RateLimit { max, window: Window::Seconds(seconds) }));
     let deny_if = prop::collection::vec(condition(), 1..3).prop_map(|conditions| DenyIf { conditions, reason: None });

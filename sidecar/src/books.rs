@@ -206,7 +206,7 @@ impl Record {
     /// Refused by policy.
     pub fn refused(&mut self, refusal: &Refusal, enforced: &Enforced) {
         self.by(refusal.policy.as_ref(), refusal.rule.clone(), enforced);
-        if let (Some(policy), Some(counter)) = (&self.policy, &refusal.counter) {
+        if let (Code::LimitExceeded, Some(policy), Some(counter)) = (refusal.code, &self.policy, &refusal.counter) {
             self.books.metrics.limited(policy, counter);
         }
         self.verdict = Some(refusal.code);

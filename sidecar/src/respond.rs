@@ -102,6 +102,15 @@ pub fn unknown_method(id: &Id, era: Era) -> Response<Bytes> {
     respond_error(status, Some(id), error(METHOD_NOT_FOUND, "Method not found"))
 }
 
+/// Whether and when a retry can help.
+fn retry(after_seconds: Option<u64>) -> String {
+    match after_seconds {
+        Some(1) => "Try again in 1 second, not before.".to_owned(),
+        Some(seconds) => format!("Try again in {seconds} seconds, not before."),
+        None => "Repeating the call will not help.".to_owned(),
+    }
+}
+
 /// Answers a `tools/call` that a policy refuses. A hidden tool is answered as one that does not exist.
 #[must_use]
 pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id: &str) -> Response<Bytes> {
@@ -111,12 +120,12 @@ pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id
     let text = match refusal.code {
         Code::LimitExceeded => {
             let limit = refusal.counter.as_ref().map_or_else(String::new, |counter| format!(" `{counter}`"));
-            let retry = match refusal.retry_after_seconds {
-                Some(1) => "Try again in 1 second, not before.".to_owned(),
-                Some(seconds) => format!("Try again in {seconds} seconds, not before."),
-                None => "Repeating the call will not help.".to_owned(),
-            };
+            let retry = retry(refusal.retry_after_seconds);
             format!("A policy refused this call of `{tool}`: the limit{limit} is used up. Nothing was executed. {retry}")
+        }
+        Code::StoreUnavailable => {
+            let retry = retry(refusal.retry_after_seconds);
+            format!("This call of `{tool}` was refused: its limit cannot be counted at this moment. Nothing was executed. {retry}")
         }
         Code::NoPolicy => format!(
             "This call of `{tool}` was refused: no policy is in force that could allow it. Nothing was executed. Repeating the call will \

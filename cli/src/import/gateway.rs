@@ -4,7 +4,7 @@
 //! There: every condition of `require` must hold; a call is denied where all conditions of an entry of `deny_if` hold, and an entry
 //! without conditions always does. Limits count over fixed windows.
 
-use mcp_policy::document::{DefaultAction, Limit, Scope, Window};
+use mcp_policy::document::{DefaultAction, Limit, OnStoreError, Scope, Window};
 
 use super::condition::{self, Purpose, Translated};
 use super::difference::{AMOUNT, APPROVAL, GRANT, SLIDING};
@@ -131,7 +131,14 @@ fn limit(field: &Field<'_>, refusals: &mut Refusals) -> Option<Noted<Limit>> {
         None => None,
     };
     let scope = scope?;
-    let limit = Limit { counter: counter?.to_owned(), window: window?, max: max?.clone(), scope, increment_from };
+    let limit = Limit {
+        counter: counter?.to_owned(),
+        window: window?,
+        max: max?.clone(),
+        scope,
+        increment_from,
+        on_store_error: OnStoreError::default(),
+    };
     let counts_amounts = limit.increment_from.is_some();
     let mut limit = Noted::new(limit, field.path()).differing(&SLIDING);
     if scope == Scope::Grant {

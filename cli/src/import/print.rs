@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use mcp_policy::document::{Action, Condition, DefaultAction, Limit, RateLimit, Window};
+use mcp_policy::document::{Action, Condition, DefaultAction, Limit, OnStoreError, RateLimit, Window};
 use mcp_policy::read::{API_VERSION, KIND};
 use serde_json::Value;
 
@@ -204,7 +204,7 @@ fn condition_members(condition: &Condition) -> Vec<(&'static str, String)> {
 }
 
 fn limit_members(limit: &Limit) -> Vec<(&'static str, String)> {
-    let Limit { counter, window, max, scope, increment_from } = limit;
+    let Limit { counter, window, max, scope, increment_from, on_store_error } = limit;
     let mut members = vec![
         ("counter", scalar(counter)),
         ("window", self::window(window)),
@@ -212,6 +212,9 @@ fn limit_members(limit: &Limit) -> Vec<(&'static str, String)> {
         ("scope", scope.as_str().to_owned()),
     ];
     members.extend(increment_from.as_ref().map(|path| ("incrementFrom", scalar(path))));
+    if *on_store_error == OnStoreError::Local {
+        members.push(("onStoreError", "local".to_owned()));
+    }
     members
 }
 

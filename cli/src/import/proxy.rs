@@ -5,7 +5,7 @@
 //! where its conditions hold. A counter begins anew with each UTC minute, hour or day, is one for all callers, and is asked twice:
 //! before the call by the condition as written, and with the call added to it.
 
-use mcp_policy::document::{DefaultAction, Limit, Op, Scope, Window};
+use mcp_policy::document::{DefaultAction, Limit, OnStoreError, Op, Scope, Window};
 
 use super::condition::{self, Purpose};
 use super::difference::{AMOUNT, APPROVAL, FOR_ALL, SLIDING};
@@ -274,6 +274,7 @@ impl Tool<'_> {
             max: max.into(),
             scope: Scope::Server,
             increment_from,
+            on_store_error: OnStoreError::default(),
         };
         Noted::new(limit, field.path()).differing(&SLIDING).differing(&FOR_ALL)
     }

@@ -1,5 +1,6 @@
 //! What makes a counter the same counter, and an owner of a budget the same owner.
 
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,6 +31,26 @@ impl CounterId {
         id.parts().hash(&mut hasher);
         id.hash = hasher.finish();
         id
+    }
+
+    /// Names this counter and an owner's budget of it, the same in every process and build: 32 hex digits of a digest, so that names are
+    /// short, and tell nobody who calls.
+    pub(super) fn budget(&self, owner: Option<Owner>) -> String {
+        let (policy, from) = (self.policy.to_string(), self.increment_from.as_deref().unwrap_or_default());
+        let mut digest = Sha256::new();
+        for part in [&policy, &*self.name, self.scope.as_str(), from] {
+            digest.update((part.len() as u64).to_be_bytes());
+            digest.update(part);
+        }
+        digest.update(self.window_seconds.to_be_bytes());
+        if let Some(Owner(owner)) = owner {
+            digest.update(owner.to_be_bytes());
+        }
+        digest.finalize().iter().take(16).fold(String::with_capacity(32), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
     }
 
     pub(super) fn window(&self) -> Nanos {

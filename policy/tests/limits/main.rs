@@ -6,6 +6,7 @@ mod amounts;
 mod audit;
 mod counters;
 mod reservations;
+mod shared;
 mod windows;
 
 use std::time::Duration;
