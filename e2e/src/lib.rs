@@ -21,5 +21,6 @@ pub mod metrics;
 pub mod pod;
 pub mod policy;
 pub mod sandbox;
+pub mod table;
 pub mod wait;
 pub mod wire;

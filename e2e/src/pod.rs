@@ -91,4 +91,14 @@ impl Pod {
     pub fn shell(&self, script: &str) -> Result<String, String> {
         try_kubectl(&["-n", &self.namespace, "exec", &self.name, "--", "sh", "-c", script])
     }
+
+    /// As [`Pod::shell`], in one of its containers.
+    pub fn shell_in(&self, container: &str, script: &str) -> Result<String, String> {
+        try_kubectl(&["-n", &self.namespace, "exec", &self.name, "-c", container, "--", "sh", "-c", script])
+    }
+
+    /// How many connections its busybox server (`httpd -vvv`) has accepted, by its own account.
+    pub fn accepted(&self) -> usize {
+        self.logs("server").lines().filter(|line| line.ends_with(": connected")).count()
+    }
 }

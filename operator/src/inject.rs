@@ -120,7 +120,18 @@ fn obstacle(pod: &Value) -> Option<String> {
     if runs_as_us(pod.pointer("/spec/securityContext")) {
         return Some(format!("spec.securityContext.runAsUser: {UID} is the sidecar's own user; choose another"));
     }
-    others(pod).find_map(|(path, container)| container_obstacle(&path, container))
+    others(pod).find_map(|(path, container)| container_obstacle(&path, container)).or_else(|| volume_obstacle(pod))
+}
+
+/// A volume from which another container would get what only the sidecar gets from the operator.
+fn volume_obstacle(pod: &Value) -> Option<String> {
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array)?;
+    let (i, _) =
+        volumes.iter().enumerate().filter(|(_, volume)| volume.get("name").is_none_or(|name| name != VOLUME)).find(|(_, volume)| {
+            let sources = volume.pointer("/projected/sources").and_then(Value::as_array).into_iter().flatten();
+            sources.filter_map(|source| source.pointer("/serviceAccountToken/audience")).any(|audience| audience == TOKEN_AUDIENCE)
+        })?;
+    Some(format!("spec.volumes[{i}].projected.sources: a token for the audience {TOKEN_AUDIENCE} is the sidecar's alone; remove it"))
 }
 
 fn container_obstacle(path: &str, container: &Value) -> Option<String> {
@@ -139,7 +150,7 @@ fn container_obstacle(path: &str, container: &Value) -> Option<String> {
     for capability in added.filter_map(Value::as_str) {
         // Runtimes read capabilities in any case, and some with their prefix.
         let upper = capability.to_ascii_uppercase();
-        if ["ALL", "NET_ADMIN", "NET_RAW"].contains(&upper.strip_prefix("CAP_").unwrap_or(&upper)) {
+        if ["ALL", "NET_ADMIN", "NET_RAW", "SYS_ADMIN"].contains(&upper.strip_prefix("CAP_").unwrap_or(&upper)) {
             return Some(format!("{path}.securityContext.capabilities.add: {capability} could undo capture; remove it"));
         }
     }

@@ -117,6 +117,15 @@ fn what_could_undo_capture_is_rejected_with_the_field_to_change() {
             app(json!({ "securityContext": { "capabilities": { "add": ["all"] } } })),
             "spec.containers[0].securityContext.capabilities.add: all",
         ),
+        (
+            app(json!({ "securityContext": { "capabilities": { "add": ["SYS_ADMIN"] } } })),
+            "spec.containers[0].securityContext.capabilities.add: SYS_ADMIN",
+        ),
+        (
+            json!({ "volumes": [{ "name": "a", "emptyDir": {} }, { "name": "b", "projected": { "sources": [
+                { "serviceAccountToken": { "path": "t" } }, { "serviceAccountToken": { "path": "u", "audience": "mcp-policy-operator" } }] } }] }),
+            "spec.volumes[1].projected.sources: ",
+        ),
         (app(json!({ "ports": [{ "containerPort": 80 }, { "containerPort": 14142 }] })), "spec.containers[0].ports: 14142"),
         (app(json!({ "volumeMounts": [{ "name": "mcp-policy", "mountPath": "/x" }] })), "spec.containers[0].volumeMounts: "),
         (app(json!({ "name": "mcp-policy-sidecar" })), "spec.containers[0].name: mcp-policy-sidecar"),
