@@ -26,7 +26,6 @@ enum Handler {
         #[serde(skip_serializing_if = "BTreeMap::is_empty")]
         headers: BTreeMap<String, String>,
     },
-    TcpSocket {},
 }
 
 /// What was found in a pod.
@@ -62,17 +61,13 @@ fn read(container: &Value, handler: &Value, warn: &mut impl FnMut(&'static str))
         warn(".grpc: the sidecar lets no gRPC probe through, so it will fail; use httpGet or exec");
         return None;
     }
-    let (kind, action) = ["httpGet", "tcpSocket"].iter().find_map(|kind| Some((*kind, handler.get(kind)?)))?;
+    // The kernel itself answers a probe that only opens a connection: nothing is captured where nobody listens.
+    let action = handler.get("httpGet")?;
     // With `host` the kubelet asks that host, not this pod.
     if action.get("host").and_then(Value::as_str).is_some_and(|host| !host.is_empty()) {
         return None;
     }
     let port = resolve(container, action.get("port")?)?;
-    if kind == "tcpSocket" {
-        // The kernel completes the handshake before the sidecar can ask the server, and the kubelet asks for no more than that.
-        warn(".tcpSocket: the sidecar answers it, so it succeeds even while the server is down; use httpGet or exec");
-        return Some(Probe { port, handler: Handler::TcpSocket {} });
-    }
     if action.get("scheme").and_then(Value::as_str).is_some_and(|scheme| scheme != "HTTP") {
         warn(".httpGet.scheme: the sidecar lets no HTTPS probe through, so it will fail; use HTTP or exec");
         return None;
@@ -117,7 +112,6 @@ mod tests {
         });
         let expected = json!([
             { "port": 9090, "httpGet": { "path": "/up" } },
-            { "port": 8080, "tcpSocket": {} },
             { "port": 8080, "httpGet": { "path": "/healthz?full=1", "headers": { "X-A": "b" } } },
         ]);
         assert_eq!(found(&container).0, expected);
@@ -149,15 +143,15 @@ mod tests {
             "readinessProbe": { "httpGet": { "port": 8443, "scheme": "HTTPS" } },
         });
         let (passed, warnings) = found(&container);
-        assert_eq!(passed, json!([{ "port": 9000, "tcpSocket": {} }]));
+        assert_eq!(passed, json!([]));
         let fields: Vec<_> = warnings.iter().filter_map(|warning| warning.split(": ").next()).collect();
-        let expected = ["startupProbe.tcpSocket", "livenessProbe.grpc", "readinessProbe.httpGet.scheme"];
+        let expected = ["livenessProbe.grpc", "readinessProbe.httpGet.scheme"];
         assert_eq!(fields, expected.map(|field| format!("spec.containers[0].{field}")));
     }
 
     #[test]
     fn native_sidecars_have_probes_and_equal_ones_count_once() {
-        let probe = json!({ "tcpSocket": { "port": 1 } });
+        let probe = json!({ "httpGet": { "port": 1 } });
         let pod = json!({ "spec": { "initContainers": [{ "startupProbe": probe }], "containers": [{ "livenessProbe": probe }] } });
         assert_eq!(of(&pod).passed.len(), 1);
     }

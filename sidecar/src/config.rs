@@ -178,12 +178,8 @@ pub struct OperatorSource {
 pub struct Probe {
     /// The port that is probed.
     pub port: u16,
-    /// The request of an HTTP probe.
-    #[serde(default)]
-    pub http_get: Option<HttpGet>,
-    /// Whether opening a connection is the probe.
-    #[serde(default)]
-    pub tcp_socket: Option<TcpSocket>,
+    /// The request of an HTTP probe. One that only opens a connection needs nothing here: see `capture.nft`.
+    pub http_get: HttpGet,
 }
 
 /// The request of an HTTP probe.
@@ -203,11 +199,6 @@ impl fmt::Debug for HttpGet {
         f.debug_struct("HttpGet").field("path", &self.path).field("headers", &self.headers.keys()).finish()
     }
 }
-
-/// A probe that only opens a connection.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TcpSocket {}
 
 /// Bounds on what callers and server can make the sidecar hold and wait for.
 #[derive(Clone, Debug)]
@@ -413,7 +404,7 @@ mod tests {
             (ENV_OPERATOR, "https://mcp-policy-operator.mcp-policy-system.svc:443"),
             (ENV_POD_NAMESPACE, "imaging"),
             (ENV_POD_NAME, "server-0"),
-            (ENV_PROBES, r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":{"X-A":"b"}}},{"port":8081,"tcpSocket":{}}]"#),
+            (ENV_PROBES, r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":{"X-A":"b"}}}]"#),
         ]))
         .unwrap();
         let Source::Operator(operator) = config.source else { panic!("serve asks the operator") };
@@ -421,10 +412,8 @@ mod tests {
         assert_eq!(operator.ca_file, PathBuf::from("/run/mcp-policy/ca.crt"));
         assert_eq!(operator.token_file, PathBuf::from("/run/mcp-policy/token"));
         assert_eq!(config.server, "imaging/server-0");
-        assert_eq!(config.probes.len(), 2);
-        let get = config.probes[0].http_get.as_ref().unwrap();
+        let get = &config.probes[0].http_get;
         assert_eq!((get.path.as_str(), get.headers["X-A"].as_str()), ("/healthz?full=1", "b"));
-        assert!(config.probes[1].tcp_socket.is_some());
         assert!(!format!("{:?}", config.probes).contains("\"b\""), "values of headers are not logged");
     }
 

@@ -88,7 +88,7 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
         Upstream::Url(_) | Upstream::Command(_) => LocalOnly::for_listener(proxy_address),
     };
     let gateway = Gateway {
-        proxy: Proxy::new(Arc::clone(&books), config.probes.clone(), local_only, config.limits.clone(), core.drain.clone()),
+        proxy: Proxy::new(Arc::clone(&books), config.probes, local_only, config.limits.clone(), core.drain.clone()),
         books,
         upstream: match config.upstream {
             Upstream::Captured => None,
@@ -96,7 +96,6 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
             Upstream::Command(_) => bridge.clone().map(Destination::Bridge),
         },
         name: config.server.into(),
-        probes: config.probes,
         limits: config.limits,
         drain: core.drain.clone(),
     };
@@ -223,7 +222,6 @@ struct Gateway {
     /// The one server; none where the kernel knows which one was dialled.
     upstream: Option<Destination>,
     name: Arc<str>,
-    probes: Vec<config::Probe>,
     limits: Limits,
     drain: Drain,
 }
@@ -256,14 +254,10 @@ impl Gateway {
                 }
             },
         };
-        if let Some(port) = destination.port() {
-            if self.books.state.enforced().exposure.port(port) == PortUse::Passthrough {
-                return self.tunnel(stream, &destination).await;
-            }
-            // Accepting would tell the kubelet that the server listens.
-            if front::probe::opens(&self.probes, port) && destination.connect(self.limits.connect_timeout).await.is_err() {
-                return front::server::reset(stream);
-            }
+        if let Some(port) = destination.port()
+            && self.books.state.enforced().exposure.port(port) == PortUse::Passthrough
+        {
+            return self.tunnel(stream, &destination).await;
         }
         let server = match &self.upstream {
             Some(_) => self.name.to_string(),

@@ -19,19 +19,13 @@ pub fn matching<'a, B>(probes: &'a [Probe], port: u16, request: &Request<B>) -> 
     probes
         .iter()
         .filter(|probe| probe.port == port)
-        .filter_map(|probe| probe.http_get.as_ref())
+        .map(|probe| &probe.http_get)
         .find(|get| get.path == target && get.headers.iter().all(|(name, value)| is_only(request.headers(), name, value)))
 }
 
 fn is_only(headers: &HeaderMap, name: &str, value: &str) -> bool {
     let mut values = headers.get_all(name).iter();
     values.next().is_some_and(|one| one.as_bytes() == value.as_bytes()) && values.next().is_none()
-}
-
-/// Whether opening a connection to this port is a probe, so that it must fail while the server does not listen.
-#[must_use]
-pub fn opens(probes: &[Probe], port: u16) -> bool {
-    probes.iter().any(|probe| probe.port == port && probe.tcp_socket.is_some())
 }
 
 /// The request that the server gets: what the probe declares, and nothing else that a caller could add.
@@ -55,10 +49,7 @@ mod tests {
     use super::*;
 
     fn probes() -> Vec<Probe> {
-        serde_json::from_str(
-            r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":{"X-Token":"a"}}},{"port":8081,"tcpSocket":{}}]"#,
-        )
-        .unwrap()
+        serde_json::from_str(r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":{"X-Token":"a"}}}]"#).unwrap()
     }
 
     fn get(target: &str) -> http::request::Builder {
@@ -94,11 +85,5 @@ mod tests {
         let mut names: Vec<_> = forwarded.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["host", "user-agent", "x-token"]);
-    }
-
-    #[test]
-    fn a_port_that_is_probed_by_opening_is_known() {
-        assert!(opens(&probes(), 8081));
-        assert!(!opens(&probes(), 8080));
     }
 }
