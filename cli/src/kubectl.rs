@@ -1,6 +1,6 @@
 //! What `kubectl` knows.
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -42,6 +42,34 @@ impl<'a> Kubectl<'a> {
         let mut command = self.command();
         command.args(["get", "--raw", path]);
         json_of(command)
+    }
+
+    /// Changes fields of an object of the namespace.
+    pub fn patch(&self, kind: &str, name: &str, patch: &Value) -> anyhow::Result<Value> {
+        let mut command = self.command();
+        command.args(["patch", kind, "--output=json", "--type=merge", &format!("--patch={patch}")]);
+        command.args(self.namespace.map(|namespace| format!("--namespace={namespace}")));
+        command.args(["--", name]);
+        json_of(command)
+    }
+
+    /// The name by which the API server knows whoever runs this.
+    pub fn whoami(&self) -> anyhow::Result<String> {
+        let mut command = self.command();
+        command.args(["auth", "whoami", "--output=json"]);
+        let review = json_of(command)?;
+        let name = review.pointer("/status/userInfo/username").and_then(Value::as_str);
+        Ok(name.context("kubectl did not say who you are")?.to_owned())
+    }
+
+    /// Shows objects of a kind, and each change, until it is ended.
+    pub fn watch(&self, kind: &str, everywhere: bool) -> anyhow::Result<ExitCode> {
+        let mut command = self.command();
+        command.args(["get", kind, "--watch"]);
+        command.args(everywhere.then_some("--all-namespaces"));
+        command.args(self.namespace.map(|namespace| format!("--namespace={namespace}")));
+        let status = command.status().context("failed to run kubectl, which must be installed and on the PATH")?;
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     /// Whether the cluster does not let whoever asks see this.

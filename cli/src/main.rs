@@ -4,6 +4,7 @@
 //! Exit codes: 0 all is well; 1 a policy is wrong or not enforced everywhere, or a case of a test failed; 2 the command could not be carried out.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
 
+mod approvals;
 mod check;
 mod completion;
 mod explain;
@@ -73,6 +74,10 @@ enum Verb {
     /// Asks kubectl for policies and pods, and each sidecar, by way of the API server, for what it enforces at this moment; that takes
     /// the right to get pods/proxy. Exits with 1 while a selected pod does not enforce the present revision.
     Status(status::Options),
+    /// List calls that wait for a person, and approve or deny them
+    ///
+    /// Who may is for the cluster to say: the verb approve on mcpapprovals. A decision is written in the name that the API server knows.
+    Approvals(approvals::Options),
     /// Turn a policy of another gateway into an McpPolicy
     ///
     /// Reads the formats that docs/import.md names, and writes YAML with a comment wherever the meaning differs. What cannot be said
@@ -109,6 +114,7 @@ fn main() -> ExitCode {
         Verb::Test(options) => test::run(&options),
         Verb::Explain(options) => explain::run(&options),
         Verb::Status(options) => status::run(&options),
+        Verb::Approvals(options) => approvals::run(&options),
         Verb::Import { files } => import::run(&files),
         Verb::Completion { shell } => {
             completion::run(shell, &mut command);

@@ -24,7 +24,7 @@ fn each_shell_gets_a_script_that_knows_the_verbs() {
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let (code, out, errors) = told(&run(&std::env::temp_dir(), &["completion", shell]));
         assert_eq!((code, errors.as_str()), (Some(0), ""), "{shell}");
-        for verb in ["check", "test", "explain", "import", "completion"] {
+        for verb in ["check", "test", "explain", "approvals", "import", "completion"] {
             assert!(out.contains(verb), "{shell} does not know {verb}");
         }
         assert!(out.contains("mcp-policy"), "{shell}");

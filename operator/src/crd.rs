@@ -8,6 +8,7 @@ mod rules;
 mod schema;
 
 pub use definition::definition;
+pub(crate) use schema::schema_of;
 
 use std::borrow::Cow;
 

@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::{Json, Router};
 use bytes::Bytes;
 use futures::stream;
 use http::{HeaderMap, StatusCode, header};
@@ -26,8 +26,10 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use mcp_policy::Snapshot;
+use mcp_policy::approval::{ApprovalAnswer, ApprovalRequest};
 use mcp_policy::snapshot::{Report, ReportResult, WatchMessage};
 
+use crate::approvals::desk::Desk;
 use crate::metrics::{Answer, Metrics, ReportLabels};
 use crate::names;
 use crate::pod::Pod;
@@ -41,6 +43,8 @@ const STREAM_LIFE: Duration = Duration::from_hours(1);
 
 /// A sidecar holds one, and for a moment two when it connects anew. Without a bound one pod could fill the operator's memory.
 const MAX_STREAMS_PER_POD: usize = 4;
+/// Policies that ask about one call, each with the names of its arguments.
+const MAX_APPROVALS: usize = 512 * 1024;
 /// A digest and the errors of a document that does not compile.
 const MAX_REPORT: usize = 64 * 1024;
 
@@ -155,6 +159,8 @@ pub struct Distributor {
     pub metrics: Metrics,
     /// Ends all streams, so that sidecars turn to another replica.
     pub stop: CancellationToken,
+    /// Where approvals are asked for.
+    pub desk: Desk,
 }
 
 /// The routes.
@@ -162,6 +168,7 @@ pub fn router(distributor: Arc<Distributor>) -> Router {
     Router::new()
         .route("/v1/watch", get(watch_feed))
         .route("/v1/report", post(report).layer(DefaultBodyLimit::max(MAX_REPORT)))
+        .route("/v1/approvals", post(approvals).layer(DefaultBodyLimit::max(MAX_APPROVALS)))
         .route("/v1/tally", get(watch_tally))
         .with_state(distributor)
 }
@@ -283,6 +290,16 @@ async fn report(State(distributor): State<Arc<Distributor>>, headers: HeaderMap,
     metrics.reports.get_or_create(&ReportLabels { result }).inc();
     distributor.tally.reported(&pod.uid, report, Timestamp::now().as_millisecond());
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn approvals(State(distributor): State<Arc<Distributor>>, headers: HeaderMap, body: Bytes) -> Result<Json<ApprovalAnswer>, Refusal> {
+    let (pod, _) = distributor.feed(&headers).await?;
+    let request: ApprovalRequest =
+        serde_json::from_slice(&body).map_err(|_| Refusal(StatusCode::BAD_REQUEST, "the body asks for no approval"))?;
+    distributor.desk.answer(&pod, &request).await.map(Json).map_err(|error| {
+        tracing::warn!(pod.namespace, pod.name, %error, "a call cannot be approved");
+        Refusal(StatusCode::SERVICE_UNAVAILABLE, "approvals cannot be read or written; try again")
+    })
 }
 
 async fn watch_tally(State(distributor): State<Arc<Distributor>>, headers: HeaderMap) -> Result<Response, Refusal> {

@@ -3,10 +3,11 @@
 //!
 //! Pure, without client and without a clock of their own: [`accept`], [`select`], [`namespaces`], [`status`], [`inject`], [`probes`],
 //! [`pod`], [`certs`]. Around them: [`controller`] keeps [`world`] and feeds current; [`webhook`] and [`distribute`] serve on every
-//! replica; [`leader`], [`trust`] and [`peers`] do what only the holder of the [`lease`] does.
+//! replica; [`approvals`] asks people; [`leader`], [`trust`] and [`peers`] do what only the holder of the [`lease`] does.
 
 pub mod accept;
 pub mod admin;
+pub mod approvals;
 pub mod args;
 pub mod certs;
 pub mod check;

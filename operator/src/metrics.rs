@@ -11,6 +11,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::approvals::resource::State;
+
 /// Handles to all metrics; clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -34,6 +36,10 @@ pub struct Metrics {
     pub reports: Family<ReportLabels, Counter>,
     /// Whether this replica leads.
     pub leader: Gauge,
+    /// What became of approvals, as the leading replica saw it.
+    pub approvals: Family<ApprovalLabels, Counter>,
+    pending_approvals: Gauge,
+    oldest_pending_approval: Gauge,
     registry: Arc<Registry>,
 }
 
@@ -102,6 +108,8 @@ closed_set! {
         Webhook = "configure_webhook",
         /// The tally of another replica.
         Tally = "follow_tally",
+        /// An approval.
+        Approval = "write_approval",
     }
 }
 closed_set! {
@@ -123,6 +131,8 @@ closed_set! {
         Webhook = "mutatingwebhookconfigurations",
         /// The other replicas.
         Replicas = "endpointslices",
+        /// Approvals.
+        Approvals = "mcpapprovals",
     }
 }
 closed_set! {
@@ -171,6 +181,17 @@ pub struct ReportLabels {
     /// What was said.
     pub result: Answer,
 }
+/// Labels of [`Metrics::approvals`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ApprovalLabels {
+    /// The state that was reached.
+    pub state: State,
+}
+impl EncodeLabelValue for State {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), fmt::Error> {
+        self.as_str().to_ascii_lowercase().encode(encoder)
+    }
+}
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
@@ -210,6 +231,13 @@ impl Default for Metrics {
         registry.register("reports", "Answers of sidecars to snapshots", reports.clone());
         let leader = Gauge::<i64>::default();
         registry.register("leader", "Whether this replica leads", leader.clone());
+        let approvals = Family::<ApprovalLabels, Counter>::default();
+        registry.register("approvals", "Approvals that reached a state, as the leading replica saw it", approvals.clone());
+        let pending_approvals = Gauge::<i64>::default();
+        registry.register("approvals_pending", "Calls that wait for a person, as the leading replica sees it", pending_approvals.clone());
+        let oldest_pending_approval = Gauge::<i64>::default();
+        let help = "How long the oldest of them has waited";
+        registry.register_with_unit("approvals_oldest_pending", help, Unit::Seconds, oldest_pending_approval.clone());
         registry.register("build", "The build of the operator", Info::new(BuildLabels { version: env!("CARGO_PKG_VERSION") }));
         Self {
             propagation,
@@ -222,6 +250,9 @@ impl Default for Metrics {
             streams,
             reports,
             leader,
+            approvals,
+            pending_approvals,
+            oldest_pending_approval,
             registry: Arc::new(registry),
         }
     }
@@ -243,6 +274,12 @@ impl Metrics {
     /// Counts a write that failed.
     pub fn count_error(&self, reason: Step) {
         self.reconcile_errors.get_or_create(&StepLabels { reason }).inc();
+    }
+
+    /// Sets how many calls wait for a person, and for how many seconds the oldest has.
+    pub fn set_pending_approvals(&self, count: i64, oldest_seconds: i64) {
+        self.pending_approvals.set(count);
+        self.oldest_pending_approval.set(oldest_seconds);
     }
 
     /// Sets how many pods there are in a state.

@@ -128,6 +128,15 @@ impl Pod {
         self.owner.as_ref().filter(|owner| ["Deployment", "StatefulSet", "DaemonSet"].contains(&owner.kind.as_str()))
     }
 
+    /// What runs in it, the same for all pods of one workload: what owns the pod, as `Deployment/web`; else the pod itself.
+    #[must_use]
+    pub fn workload(&self) -> String {
+        match &self.owner {
+            Some(Owner { kind, name }) => format!("{kind}/{name}"),
+            None => format!("Pod/{}", self.name),
+        }
+    }
+
     /// The command that replaces a pod that runs without the sidecar by one that has it.
     #[must_use]
     pub fn mending_command(&self) -> String {

@@ -13,6 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
+use crate::approvals::desk::Desk;
+use crate::approvals::known::Known;
 use crate::args::Config;
 use crate::controller::Controller;
 use crate::distribute::{Distributor, Hub};
@@ -28,7 +30,7 @@ use crate::trust::{Keeper, Stored};
 use crate::watch::Troubles;
 use crate::webhook::Webhook;
 use crate::world::World;
-use crate::{admin, distribute, lease, server, tls, trust, webhook};
+use crate::{admin, approvals, distribute, lease, server, tls, trust, webhook};
 
 /// After SIGTERM: so long, requests still come, since endpoints take a moment to propagate.
 const LAME: Duration = Duration::from_secs(3);
@@ -70,7 +72,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         metrics: metrics.clone(),
     };
     essential.spawn(named("peers", peers.run(client.clone())));
+    let known = Arc::<Known>::default();
+    essential.spawn(named("approvals", approvals::known::follow(client.clone(), Arc::clone(&known), metrics.clone())));
     let leadership = Leadership {
+        known: Arc::clone(&known),
         config: config.clone(),
         client: client.clone(),
         world: Arc::clone(&world),
@@ -95,7 +100,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             tracing::error!(%error, "the admin server ended");
         }
     }));
+    let desk = Desk { client: client.clone(), world: Arc::clone(&world), known };
     let distributor = Distributor {
+        desk,
         hub,
         tally,
         reviewer: Reviewer::new(client.clone()),
@@ -148,6 +155,7 @@ fn terminated() -> Result<impl Future<Output = ()>, RunError> {
 
 /// What is done only while this replica leads.
 struct Leadership {
+    known: Arc<Known>,
     config: Config,
     client: Client,
     world: Arc<World>,
@@ -171,6 +179,7 @@ impl Leadership {
                 _ = leads.wait_for(|leads| !*leads) => {}
             }
             self.metrics.leader.set(0);
+            self.metrics.set_pending_approvals(0, 0);
             for state in [PodState::Selected, PodState::Injected, PodState::Enforcing, PodState::Uncovered] {
                 self.metrics.set_pods(state, 0);
             }
@@ -179,13 +188,14 @@ impl Leadership {
 
     async fn lead(&self) {
         let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(self.config.pod_name.clone()) };
+        let recorder = Recorder::new(self.client.clone(), reporter);
         let leader = Leader {
             client: self.client.clone(),
             world: Arc::clone(&self.world),
             hub: Arc::clone(&self.hub),
             tally: Arc::clone(&self.tally),
             changed: self.changes.clone(),
-            recorder: Recorder::new(self.client.clone(), reporter),
+            recorder: recorder.clone(),
             metrics: self.metrics.clone(),
         };
         let keeper = Keeper {
@@ -196,6 +206,12 @@ impl Leadership {
             stored: self.stored.clone(),
             metrics: self.metrics.clone(),
         };
-        tokio::join!(leader.run(), keeper.run());
+        let approvals = approvals::keeper::Keeper {
+            client: self.client.clone(),
+            known: Arc::clone(&self.known),
+            recorder,
+            metrics: self.metrics.clone(),
+        };
+        tokio::join!(leader.run(), keeper.run(), approvals.run());
     }
 }

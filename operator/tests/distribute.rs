@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use mcp_policy_operator::approvals::desk::Desk;
 use mcp_policy_operator::distribute::{Distributor, Hub, router};
 use mcp_policy_operator::metrics::Metrics;
 use mcp_policy_operator::pod::Pod;
@@ -51,6 +52,7 @@ fn case() -> Case {
     let distributor = Distributor {
         hub: Arc::<Hub>::default(),
         tally: Arc::default(),
+        desk: Desk { client: client.clone(), world: Arc::default(), known: Arc::default() },
         reviewer: Reviewer::new(client),
         namespace: "mcp-policy-system".to_owned(),
         metrics: Metrics::default(),

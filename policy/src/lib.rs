@@ -7,6 +7,7 @@
 //!
 //! The lines that refuse a call are in `judge.rs` (rules) and `decide.rs` (counters).
 
+pub mod approval;
 mod caller;
 mod cel;
 mod compile;

@@ -18,6 +18,7 @@ use mcp_policy::{Allowed, Audited, Caller, Code, Mode, Policies, PolicyId, Refus
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::tools::{Listed, ListedTools};
 use crate::answer::unknown_tool::UnknownTool;
+use crate::approvals::Desk;
 use crate::books::audit::{Audit, AuditedLine, Ended, Line, Slot};
 use crate::books::decision_id::DecisionIds;
 use crate::books::metrics::{Metrics, OTHER_TOOL};
@@ -38,6 +39,8 @@ pub struct Books {
     pub metrics: Metrics,
     /// Where lines go.
     pub audit: Audit,
+    /// Where people are asked; none without an operator.
+    pub desk: Option<Desk>,
     ids: DecisionIds,
     /// Tools that the server listed, whose names are then labels of metrics and proper names.
     listed: Mutex<ListedTools>,
@@ -48,8 +51,8 @@ pub struct Books {
 impl Books {
     /// Books of this state.
     #[must_use]
-    pub fn new(state: Arc<State>, metrics: Metrics, audit: Audit) -> Self {
-        Self { state, metrics, audit, ids: DecisionIds::default(), listed: Mutex::default(), unknown_tool: ArcSwap::default() }
+    pub fn new(state: Arc<State>, metrics: Metrics, audit: Audit, desk: Option<Desk>) -> Self {
+        Self { state, metrics, audit, desk, ids: DecisionIds::default(), listed: Mutex::default(), unknown_tool: ArcSwap::default() }
     }
 
     /// The server listed these tools.

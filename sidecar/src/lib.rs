@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod answer;
+pub mod approvals;
 pub mod books;
 pub mod bridge;
 pub mod capture;
@@ -40,6 +41,7 @@ use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use crate::approvals::Desk;
 use crate::books::Books;
 use crate::books::audit::Audit;
 use crate::books::metrics::Metrics;
@@ -127,6 +129,7 @@ struct Core {
     state: Arc<State>,
     drain: Drain,
     admin: Option<SocketAddr>,
+    desk: Option<Desk>,
     tasks: JoinSet<&'static str>,
 }
 
@@ -135,6 +138,7 @@ impl Core {
     fn load(source: Source) -> Result<Self, Error> {
         let state = Arc::new(State::default());
         let mut tasks = JoinSet::new();
+        let mut desk = None;
         match source {
             Source::File(path) => {
                 let files = source::file::PolicyFiles::load(path, &state)?;
@@ -145,6 +149,7 @@ impl Core {
                 });
             }
             Source::Operator(operator) => {
+                desk = Some(Desk::new(operator.clone()));
                 let state = Arc::clone(&state);
                 tasks.spawn(async move {
                     source::operator::follow(operator, state).await;
@@ -152,7 +157,7 @@ impl Core {
                 });
             }
         }
-        Ok(Self { state, drain: Drain::default(), admin: None, tasks })
+        Ok(Self { state, drain: Drain::default(), admin: None, desk, tasks })
     }
 
     /// Opens the books, and the port by which they can be read.
@@ -160,7 +165,7 @@ impl Core {
         let listener = admin.map(bind).transpose()?;
         let audit = Audit::start(audit).map_err(|cause| Error::System { what: "cannot start the audit log's thread", cause })?;
         let metrics = Metrics::new(Arc::clone(&self.state));
-        let books = Arc::new(Books::new(Arc::clone(&self.state), metrics, audit.clone()));
+        let books = Arc::new(Books::new(Arc::clone(&self.state), metrics, audit.clone(), self.desk.take()));
         if let Some((listener, address)) = listener {
             self.admin = Some(address);
             self.tasks.spawn(serve_admin(listener, Arc::clone(&books), self.drain.clone(), limits.clone()));

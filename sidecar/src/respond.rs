@@ -4,6 +4,8 @@
 //! A refused `tools/call` is answered with status 200 and a result with `isError`: the one form that reaches the model in every client;
 //! an HTTP error would end the session of some. Nothing of the policy's inside is told but what the agent may act on.
 
+pub mod approval;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};

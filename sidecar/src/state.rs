@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use mcp_policy::read::Manifest;
 use mcp_policy::snapshot::SNAPSHOT_VERSION;
-use mcp_policy::{Call, CompileErrors, CounterUsage, Counters, Document, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot};
+use mcp_policy::{
+    Approvals, Call, CompileErrors, CounterUsage, Counters, Document, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot,
+};
 use mcp_policy::{Reservation, compile};
 use tokio::sync::watch;
 
@@ -232,6 +234,12 @@ impl State {
     /// Decides a call by these policies, and reserves. No rule is asked while the counters are held.
     pub fn decide(&self, policies: &Policies, call: &Call<'_>) -> Outcome {
         let judged = policies.judge(call);
+        judged.reserve(&mut self.counters(), self.started.elapsed())
+    }
+
+    /// Decides a call anew with what was approved of it, and reserves.
+    pub fn decide_approved(&self, policies: &Policies, call: &Call<'_>, approvals: &Approvals) -> Outcome {
+        let judged = policies.judge(call).approved(approvals);
         judged.reserve(&mut self.counters(), self.started.elapsed())
     }
 

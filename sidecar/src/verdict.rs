@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
+use mcp_policy::approval::ApprovalAnswer;
 use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
 
 use crate::answer::gate::Asked;
@@ -63,7 +64,6 @@ pub async fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, 
     }
 }
 
-#[allow(clippy::unused_async, reason = "its callers are ready for a verdict that waits")]
 async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>, id: &Id, call: &ToolCall, record: &mut Record) -> Verdict {
     record.call(call, &enforced.policies);
     if !call.has_proper_name(|name| books.has_listed(name)) {
@@ -78,8 +78,19 @@ async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>,
         server: received.server,
     };
     let began = Instant::now();
-    let Outcome { decision, audited } = books.state.decide(&enforced.policies, &asked);
+    let Outcome { mut decision, mut audited } = books.state.decide(&enforced.policies, &asked);
     books.metrics.decision_took(began.elapsed());
+    if let Decision::Refused(refusal) = &decision
+        && refusal.code == Code::ApprovalRequired
+    {
+        match ask(books, enforced, received, (id, call, &asked), refusal, record).await {
+            Ok(anew) => Outcome { decision, audited } = anew,
+            Err(answer) => {
+                record.audited(audited, enforced);
+                return Verdict::Answered(answer);
+            }
+        }
+    }
     record.audited(audited, enforced);
     match decision {
         Decision::Refused(refusal) => {
@@ -93,6 +104,38 @@ async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>,
         Decision::Allowed(allowed) => {
             record.allowed(allowed, enforced);
             Verdict::Passes(Asked::Call { id: id.clone(), tool: call.name.clone() })
+        }
+    }
+}
+
+/// Asks people about a call that waits for them: what is decided with their yes, or the answer without it.
+async fn ask(
+    books: &Books,
+    enforced: &Enforced,
+    received: &Received<'_>,
+    (id, call, asked): (&Id, &ToolCall, &Call<'_>),
+    refusal: &Refusal,
+    record: &mut Record,
+) -> Result<Outcome, Response<Bytes>> {
+    let (Some(approvals), Some(desk)) = (&refusal.waits_for, &books.desk) else {
+        record.refused(refusal, enforced);
+        return Err(respond::denied_call(id, received.era, &call.name, refusal, record.decision_id()));
+    };
+    let (era, tool) = (received.era, &call.name);
+    match desk.ask(asked, call, approvals, enforced).await {
+        ApprovalAnswer::Granted => Ok(books.state.decide_approved(&enforced.policies, asked, approvals)),
+        ApprovalAnswer::Waiting { approval } => {
+            record.refused(refusal, enforced);
+            Err(respond::approval::waiting(id, era, tool, refusal, &approval, record.decision_id()))
+        }
+        ApprovalAnswer::Denied { approval, reason } => {
+            let refusal = Refusal { code: Code::ApprovalDenied, reason, ..refusal.clone() };
+            record.refused(&refusal, enforced);
+            Err(respond::approval::denied(id, era, tool, &refusal, &approval, record.decision_id()))
+        }
+        ApprovalAnswer::NotAsked { why } => {
+            record.refused(refusal, enforced);
+            Err(respond::approval::not_asked(id, era, tool, refusal, &why, record.decision_id()))
         }
     }
 }

@@ -50,6 +50,9 @@ struct Operator {
 #[derive(Default)]
 struct OperatorState {
     reports: Mutex<Vec<Report>>,
+    /// What is answered to questions about approvals, one after the other; none fails.
+    approvals: Mutex<Vec<Value>>,
+    asked: Mutex<Vec<Value>>,
     refused: Mutex<usize>,
 }
 
@@ -144,6 +147,14 @@ async fn answer(
             let body = request.into_body().collect().await?.to_bytes();
             state.reports.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
             whole(StatusCode::NO_CONTENT, "")
+        }
+        ("POST", "/v1/approvals") => {
+            let body = request.into_body().collect().await?.to_bytes();
+            state.asked.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+            match state.approvals.lock().unwrap().pop() {
+                Some(answer) => Ok(Response::new(Full::from(answer.to_string()).boxed_unsync())),
+                None => whole(StatusCode::SERVICE_UNAVAILABLE, "try again\n"),
+            }
         }
         _ => whole(StatusCode::NOT_FOUND, ""),
     }
@@ -320,4 +331,70 @@ async fn an_operator_with_another_ca_or_another_name_is_not_believed_until_the_c
     assert!(sidecar.call("read").await.ran());
     assert!(wrong_name.streams.try_recv().is_err(), "the name in the certificate is checked");
     assert_eq!(misled.call("read").await.denial()["code"], "no_policy");
+}
+
+/// The code of a refused call, and whether the server saw it.
+async fn told(sidecar: &Sidecar, arguments: &Value) -> (String, Value, bool) {
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "pay", "arguments": arguments}});
+    let answer = sidecar.post(&call).await;
+    if answer.ran() {
+        return ("allowed".to_owned(), Value::Null, true);
+    }
+    (answer.denial()["code"].as_str().unwrap().to_owned(), answer.denial(), false)
+}
+
+/// The operator is asked each time anew, and its yes is good for one call; no answer and every other answer leave the server untouched.
+#[tokio::test]
+async fn a_call_that_waits_for_a_person_passes_only_with_the_operators_word() {
+    let ca = ca();
+    let mut operator = Operator::start(&ca, "localhost").await;
+    let dir = run_dir(&ca, TOKEN);
+    let server = Server::with_tools(&[]).await;
+    let sidecar = Sidecar::following(&server.url(), source(operator.port, dir.path()));
+    let document =
+        json!({"tools": {"pay": {"action": "approve", "reason": "Money.", "limits": [{"counter": "c", "window": "hour", "max": 1}]}}});
+    let policy = SnapshotPolicy {
+        namespace: Some("imaging".into()),
+        name: "imaging".into(),
+        generation: 7,
+        mode: mcp_policy::Mode::Enforce,
+        server: mcp_policy::Server::default(),
+        document: Some(serde_json::from_value(document).unwrap()),
+    };
+    let stream = operator.opened().await;
+    stream.send(&WatchMessage::Snapshot(Snapshot::new(vec![policy])));
+    operator.reported(1).await;
+
+    let approval = json!({"namespace": "imaging", "name": "a-1", "secondsLeft": 840});
+    let answers = [
+        (None, "approval_required"),
+        (Some(json!({"state": "waiting", "approval": approval})), "approval_required"),
+        (Some(json!({"state": "denied", "approval": approval, "reason": "Not today"})), "approval_denied"),
+        (Some(json!({"state": "notAsked", "why": "too many calls wait"})), "approval_required"),
+        (Some(json!({"state": "mumble"})), "approval_required"),
+    ];
+    for (answer, code) in answers {
+        operator.state.approvals.lock().unwrap().extend(answer.clone());
+        let (got, denial, ran) = told(&sidecar, &json!({"amount": 1.0, "to": "bob"})).await;
+        assert_eq!((got.as_str(), ran), (code, false), "{answer:?}");
+        assert_eq!(server.requests(), 0, "{answer:?}");
+        if answer.as_ref().is_some_and(|answer| answer["approval"].is_object()) {
+            assert_eq!(denial["approval"], approval);
+        }
+    }
+    let asked = operator.state.asked.lock().unwrap()[0].clone();
+    assert_eq!((asked["caller"].as_str(), asked["tool"].as_str()), (Some("anonymous:127.0.0.1"), Some("pay")));
+    assert_eq!(asked["needed"][0]["generation"], 7);
+    assert_eq!(asked["needed"][0]["argumentKeys"], json!(["amount", "to"]));
+    assert!(!asked.to_string().contains("bob"), "values are not told");
+
+    operator.state.approvals.lock().unwrap().push(json!({"state": "granted"}));
+    assert!(told(&sidecar, &json!({"to": "bob", "amount": 1})).await.2);
+    let digests: Vec<_> = operator.state.asked.lock().unwrap().iter().map(|asked| asked["argumentsSha256"].clone()).collect();
+    assert!(digests.iter().all(|digest| *digest == digests[0]), "the same call, however it is written");
+    // The limit is used up, so nobody is asked.
+    let before = operator.state.asked.lock().unwrap().len();
+    assert_eq!(told(&sidecar, &json!({})).await.0, "limit_exceeded");
+    assert_eq!(operator.state.asked.lock().unwrap().len(), before);
+    assert_eq!(server.requests(), 1);
 }

@@ -5,16 +5,16 @@ passed=0 failed=0
 # What stands in every denial that is meant.
 denied_by="ValidatingAdmissionPolicy '$copy'"
 
-# Defines copies of McpPolicy and ClusterMcpPolicy, under other names: somebody who types `kubectl get mcpp` meanwhile must not meet them.
+# Defines copies of the custom resources, under other names: somebody who types `kubectl get mcpp` meanwhile must not meet them.
 define_copies() {
   local file
   for file in ../../../crds/*.yaml; do
     echo ---
-    sed "s/mcp-policy\.dev/$group/g; s/mcppolic/copiedpolic/g; s/^    - mcpp$/    - copied/; s/^    - cmcpp$/    - clustercopied/; s/^    - mcp-policy$/    - copied-policy/" "$file"
+    sed "s/mcp-policy\.dev/$group/g; s/mcppolic/copiedpolic/g; s/mcpapproval/copiedapproval/g; s/^    - mcpp$/    - copied/; s/^    - mcpa$/    - copiedapproval/; s/^    - cmcpp$/    - clustercopied/; s/^    - mcp-policy$/    - copied-policy/" "$file"
   done | kubectl apply -f - >/dev/null
-  kubectl wait --for=condition=Established "crd/copiedpolicies.$group" "crd/clustercopiedpolicies.$group" --timeout=60s >/dev/null
+  kubectl wait --for=condition=Established "crd/copiedpolicies.$group" "crd/clustercopiedpolicies.$group" "crd/copiedapprovals.$group" --timeout=60s >/dev/null
 }
-forget_copies() { kubectl delete crd "copiedpolicies.$group" "clustercopiedpolicies.$group" --ignore-not-found >/dev/null; }
+forget_copies() { kubectl delete crd "copiedpolicies.$group" "clustercopiedpolicies.$group" "copiedapprovals.$group" --ignore-not-found >/dev/null; }
 
 # verdict WANTED NAME PATTERN COMMAND...: runs the command and compares. WANTED is admit or deny; of a denial the message must match.
 verdict() {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+use mcp_policy_operator::approvals;
+use mcp_policy_operator::approvals::resource::PLURAL;
 use mcp_policy_operator::crd::{self, Kind};
 
 fn main() -> anyhow::Result<()> {
@@ -36,12 +38,12 @@ const HEADER: &str = "# Generated from the Rust types by crdgen. Do not edit; ru
 fn files() -> anyhow::Result<Vec<(PathBuf, String)>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the crate lies in the workspace")?;
     let mut files = Vec::new();
-    for kind in Kind::ALL {
-        let plain = crd::definition(kind);
+    let definitions = Kind::ALL.map(|kind| (kind.plural(), crd::definition(kind)));
+    for (plural, plain) in definitions.into_iter().chain([(PLURAL, approvals::definition())]) {
         let mut kept = plain.clone();
         // Helm deletes what a chart no longer renders, and with the definition every policy of the cluster.
         kept["metadata"]["annotations"]["helm.sh/resource-policy"] = "keep".into();
-        let name = format!("{}.yaml", kind.plural());
+        let name = format!("{plural}.yaml");
         files.push((root.join("crds").join(&name), format!("{HEADER}{}", yaml(&plain)?)));
         files.push((
             root.join("charts/mcp-policy-crds/templates").join(&name),

@@ -4,66 +4,37 @@
 //! is answered with an ack or a nack; a stream that falls silent, or that holds another snapshot than the enforced one, is given up
 //! for a new one. Without an operator, what is in force stays in force.
 
-use std::fs;
-use std::io;
-use std::path::Path;
+pub(crate) mod client;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::BytesMut;
+use http::Method;
+use http_body_util::BodyExt;
 use mcp_policy::snapshot::{Report, ReportResult, WatchMessage};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsConnector;
 
+use self::client::{RequestError, request};
 use crate::config::OperatorSource;
 use crate::state::{Enforced, State};
 
 /// The operator sends a heartbeat every ten seconds; after two that did not come the stream is given up.
 const SILENCE: Duration = Duration::from_secs(25);
-/// Time to connect, shake hands and get the head of an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest line that is read: many times a pod's policies at the bounds of their schema.
 const MAX_LINE: usize = 8 * 1024 * 1024;
-/// How much of a refusal's text is logged.
-const MAX_REFUSAL: usize = 1024;
 /// Waits between attempts: a random time up to a bound that doubles from the first of these to the second. Random, so that
 /// hundreds of sidecars do not come back together.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// Why a stream ended or a request failed.
+/// Why a stream ended.
 #[derive(Debug, thiserror::Error)]
 enum WatchError {
-    #[error("{path}: {cause}")]
-    File { path: String, cause: io::Error },
-    #[error("{0}: no certificate in it")]
-    NoCertificate(String),
-    #[error("the operator's name {0} is not one that a certificate can carry")]
-    Name(String),
-    #[error("the token is not one that a header can carry")]
-    Token,
-    #[error("TLS: {0}")]
-    Tls(#[from] rustls::Error),
-    #[error("cannot connect: {0}")]
-    Connect(io::Error),
+    #[error(transparent)]
+    Request(#[from] RequestError),
     #[error("HTTP: {0}")]
     Http(#[from] hyper::Error),
-    #[error("the request cannot be built: {0}")]
-    Request(#[from] http::Error),
-    #[error("no answer in time")]
-    TimedOut,
-    #[error("the operator answered {status}: {text}")]
-    Refused { status: StatusCode, text: String },
     #[error("two heartbeats did not come")]
     Silent,
     #[error("a line is longer than {MAX_LINE} bytes")]
@@ -172,59 +143,4 @@ impl Watch<'_> {
         self.reported = true;
         Ok(())
     }
-}
-
-/// Sends one request over a connection of its own, with the files as they are now, and takes only success for an answer.
-async fn request(source: &OperatorSource, method: Method, path: &str, json: Option<Vec<u8>>) -> Result<Response<Incoming>, WatchError> {
-    let asked = timeout(PATIENCE, ask(source, method, path, json)).await.map_err(|_| WatchError::TimedOut)?;
-    let response = asked?;
-    let status = response.status();
-    if status.is_success() {
-        return Ok(response);
-    }
-    let body = timeout(PATIENCE, Limited::new(response.into_body(), MAX_REFUSAL).collect()).await;
-    let text = body.ok().and_then(Result::ok).map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned());
-    Err(WatchError::Refused { status, text: text.unwrap_or_default() })
-}
-
-async fn ask(source: &OperatorSource, method: Method, path: &str, json: Option<Vec<u8>>) -> Result<Response<Incoming>, WatchError> {
-    let mut request = Request::builder().method(method).uri(path).header(HOST, format!("{}:{}", source.host, source.port));
-    if json.is_some() {
-        request = request.header(CONTENT_TYPE, "application/json");
-    }
-    let request = request.header(AUTHORIZATION, authorization(source)?).body(Full::new(Bytes::from(json.unwrap_or_default())))?;
-
-    let name = ServerName::try_from(source.host.clone()).map_err(|_| WatchError::Name(source.host.clone()))?;
-    let tls = TlsConnector::from(Arc::new(tls(&source.ca_file)?));
-    let stream = TcpStream::connect((source.host.as_str(), source.port)).await.map_err(WatchError::Connect)?;
-    let stream = tls.connect(name, stream).await.map_err(WatchError::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    // It ends with the answer. What went wrong, the request is told.
-    tokio::spawn(connection);
-    Ok(sender.send_request(request).await?)
-}
-
-fn authorization(source: &OperatorSource) -> Result<HeaderValue, WatchError> {
-    let token = read(&source.token_file)?;
-    let mut value = HeaderValue::try_from(format!("Bearer {}", token.trim())).map_err(|_| WatchError::Token)?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn tls(ca_file: &Path) -> Result<ClientConfig, WatchError> {
-    let pem = read(ca_file)?;
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        roots.add(certificate.map_err(|_| WatchError::NoCertificate(ca_file.display().to_string()))?)?;
-    }
-    if roots.is_empty() {
-        return Err(WatchError::NoCertificate(ca_file.display().to_string()));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
-}
-
-fn read(path: &Path) -> Result<String, WatchError> {
-    fs::read_to_string(path).map_err(|cause| WatchError::File { path: path.display().to_string(), cause })
 }

@@ -1,0 +1,12 @@
+//! Approvals by people: the custom resource, where sidecars ask, and what the leader keeps of it.
+//!
+//! [`state`] is pure; [`desk`] answers sidecars on every replica; [`keeper`] writes on the leader what there is to read.
+
+mod definition;
+pub mod desk;
+pub mod keeper;
+pub mod known;
+pub mod resource;
+pub mod state;
+
+pub use definition::definition;

@@ -1,0 +1,55 @@
+//! What an agent is told of a call that waits for people.
+
+use bytes::Bytes;
+use http::Response;
+use mcp_policy::Refusal;
+use mcp_policy::approval::ApprovalName;
+use serde_json::{Value, json};
+
+use super::{denial, in_band, with_reason};
+use crate::message::Id;
+use crate::message::era::Era;
+
+/// After so long it is worth asking again whether a person has decided.
+const RETRY_AFTER_SECONDS: u64 = 10;
+
+/// Answers a `tools/call` about which people are asked.
+#[must_use]
+pub fn waiting(id: &Id, era: Era, tool: &str, refusal: &Refusal, approval: &ApprovalName, decision_id: &str) -> Response<Bytes> {
+    let ApprovalName { namespace, name, seconds_left } = approval;
+    let text = format!(
+        "A policy lets this call of `{tool}` pass only with a person's approval. Nothing was executed. A person was asked, and can answer for \
+         another {seconds_left} seconds: approval {namespace}/{name}. Make the very same call again, not before {RETRY_AFTER_SECONDS} seconds \
+         have passed; once it is approved, it passes, one time."
+    );
+    let mut denial = about(refusal, approval, decision_id);
+    denial["retryAfterSeconds"] = RETRY_AFTER_SECONDS.into();
+    in_band(id, era, &with_reason(text, refusal, decision_id), denial)
+}
+
+/// Answers a `tools/call` that a person said no to. The refusal has the person's words.
+#[must_use]
+pub fn denied(id: &Id, era: Era, tool: &str, refusal: &Refusal, approval: &ApprovalName, decision_id: &str) -> Response<Bytes> {
+    let ApprovalName { namespace, name, .. } = approval;
+    let text = format!(
+        "A person denied this call of `{tool}`: approval {namespace}/{name}. Nothing was executed. Repeating the same call will not help."
+    );
+    in_band(id, era, &with_reason(text, refusal, decision_id), about(refusal, approval, decision_id))
+}
+
+/// Answers a `tools/call` that needs an approval which nobody could be asked for.
+#[must_use]
+pub fn not_asked(id: &Id, era: Era, tool: &str, refusal: &Refusal, why: &str, decision_id: &str) -> Response<Bytes> {
+    let text = format!(
+        "A policy lets this call of `{tool}` pass only with a person's approval, and nobody was asked: {why}. Nothing was executed. Trying again \
+         later may help."
+    );
+    in_band(id, era, &with_reason(text, refusal, decision_id), denial(refusal, decision_id))
+}
+
+fn about(refusal: &Refusal, approval: &ApprovalName, decision_id: &str) -> Value {
+    let ApprovalName { namespace, name, seconds_left } = approval;
+    let mut denial = denial(refusal, decision_id);
+    denial["approval"] = json!({ "namespace": namespace, "name": name, "secondsLeft": seconds_left });
+    denial
+}
