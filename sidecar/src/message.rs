@@ -114,6 +114,8 @@ pub struct Request {
     /// What `Mcp-Name` must repeat, for methods other than a call.
     pub(crate) target: Option<String>,
     pub(crate) version: MetaVersion,
+    /// Whether `_meta` says what the client can do, as every modern request must.
+    pub(crate) declares_capabilities: bool,
 }
 
 /// A notification from a client. Its method begins with `notifications/`: anything else without an id would be a request that asks

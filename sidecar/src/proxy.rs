@@ -323,7 +323,7 @@ impl Proxy {
 
     /// Forwards an allowed call.
     async fn forward_call(&self, passing: Passing<'_>, id: Id, tool: String) -> Response<ProxyBody> {
-        let sent = send(&passing).await;
+        let sent = self.send(&passing).await;
         let Passing { peer, mut record, era, headers, path, .. } = passing;
         let (status, fault) = match sent {
             Ok(answer) => {
@@ -349,9 +349,27 @@ impl Proxy {
         own(respond::upstream_failed_call(&id, era, &tool, fault.told(), record.decision_id()))
     }
 
+    /// Sends the message to the server: the very bytes that were judged.
+    async fn send(&self, passing: &Passing<'_>) -> Result<Response<Answer>, SendError> {
+        let sent = passing.peer.link.forward(Method::POST, &passing.path, &passing.headers, passing.body.clone());
+        self.before_deadline(sent).await.unwrap_or_else(|| {
+            self.books.metrics.answer_failed(AnswerFault::Drained);
+            Err(SendError::Drained)
+        })
+    }
+
+    /// What comes of the server; none if the end of the sidecar comes first. Who waits is then told so, instead of being cut off.
+    async fn before_deadline<T>(&self, coming: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            came = coming => Some(came),
+            () = self.drain.deadline() => None,
+        }
+    }
+
     /// Forwards any other message that passes.
     async fn forward(&self, passing: Passing<'_>, asked: Asked) -> Response<ProxyBody> {
-        let sent = send(&passing).await;
+        let sent = self.send(&passing).await;
         let Passing { peer, record, era, headers, path, .. } = passing;
         let decision_id = record.decision_id().to_owned();
         // What audit policies say of the message is written now: the answer may be a stream that does not end.
@@ -384,11 +402,6 @@ fn refuse(mut record: Record, malformed: &Malformed) -> Response<ProxyBody> {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// Sends the message to the server: the very bytes that were judged.
-async fn send(passing: &Passing<'_>) -> Result<Response<Answer>, SendError> {
-    passing.peer.link.forward(Method::POST, &passing.path, &passing.headers, passing.body.clone()).await
 }
 
 /// Rule 22: no redirect is followed or passed on; and an answer that is none of HTTP's final ones is none.

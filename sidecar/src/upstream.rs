@@ -116,6 +116,9 @@ pub enum SendError {
     /// Sent, and no answer began in time.
     #[error("no answer in time")]
     TimedOut,
+    /// Sent, and the sidecar ended before an answer began.
+    #[error("no answer before the end of the sidecar")]
+    Drained,
 }
 
 impl SendError {
@@ -134,6 +137,7 @@ impl SendError {
             Self::NotHttp => AnswerFault::NotHttp,
             Self::Lost(_) | Self::Ended => AnswerFault::NoAnswer,
             Self::TimedOut => AnswerFault::AnswerTimeout,
+            Self::Drained => AnswerFault::Drained,
         }
     }
 }

@@ -89,6 +89,7 @@ fn bare(method: Method, session: &str) -> Request<Full<bytes::Bytes>> {
 fn modern(id: &Value, method: &str, params: &Value) -> Request<Full<bytes::Bytes>> {
     let mut params = params.clone();
     params["_meta"]["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+    params["_meta"]["io.modelcontextprotocol/clientCapabilities"] = json!({});
     let name = params.get("name").and_then(Value::as_str).map(str::to_owned);
     let mut request = mcp(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string());
     let headers = request.headers_mut();

@@ -109,23 +109,43 @@ async fn a_stream_without_an_end_is_ended_between_two_events() {
 }
 
 #[tokio::test]
-async fn at_the_deadline_what_still_runs_is_cut_off_and_written_down() {
+async fn at_the_deadline_a_call_without_an_answer_is_told_so_and_half_a_request_is_cut_off() {
     let server = Server::start(|_| Reply::Never).await;
     let sidecar = with_times(&server, Duration::ZERO, Duration::from_millis(50));
     let mut half = TcpStream::connect(sidecar.proxy).await.unwrap();
     half.write_all(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n{").await.unwrap();
     let mut client = Client::connect(sidecar.proxy).await;
-    let waiting = tokio::spawn(async move { client.try_open(mcp(call(1, "read").to_string())).await.is_ok() });
+    let waiting = tokio::spawn(async move { client.send(mcp(call(1, "read").to_string())).await });
     eventually("the call arrives", async || server.requests() == 1).await;
     eventually("the half request arrives", async || sidecar.metrics().await.contains("mcp_policy_requests_in_flight 2")).await;
 
     sidecar.drain.terminate();
+    let answer = in_time("an answer", waiting).await.unwrap();
+    assert_eq!(answer.denial()["code"], "upstream_unreachable");
+    assert!(answer.text().contains("may have run"), "{}", answer.text());
+    // The half request still holds the end up.
+    assert!(sidecar.metrics().await.contains("mcp_policy_upstream_faults_total{reason=\"drained\"} 1"));
     in_time("the end", sidecar.ended).await.unwrap();
-    assert!(!waiting.await.unwrap());
     eventually("the server sees the end", async || server.abandoned() == 1).await;
     let lines = sidecar.audit.all();
     assert_eq!(lines.len(), 1, "the call was decided, the half request was not");
-    assert_eq!((lines[0]["code"].as_str(), &lines[0]["upstreamStatus"]), (Some("allowed"), &Value::Null));
+    assert_eq!((&lines[0]["code"], &lines[0]["upstreamFault"]), (&json!("upstream_unreachable"), &json!("drained")));
+}
+
+#[tokio::test]
+async fn at_the_deadline_half_an_answer_becomes_one_that_can_be_read() {
+    let (sender, reply) = Reply::stream();
+    let Reply::Stream(mut head, bytes) = reply else { unreachable!("a stream is one") };
+    head.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    let reply = Mutex::new(Some(Reply::Stream(head, bytes)));
+    let server = Server::start(move |_| reply.lock().unwrap().take().unwrap()).await;
+    let sidecar = with_times(&server, Duration::ZERO, Duration::from_millis(50));
+    let mut client = Client::connect(sidecar.proxy).await;
+    let waiting = tokio::spawn(async move { client.send(mcp(call(1, "read").to_string())).await });
+    sender.send(Bytes::from_static(br#"{"jsonrpc":"2.0","#)).await.unwrap();
+    sidecar.drain.terminate();
+    assert_eq!(in_time("an answer", waiting).await.unwrap().denial()["code"], "upstream_unreachable");
+    in_time("the end", sidecar.ended).await.unwrap();
 }
 
 #[tokio::test]

@@ -266,7 +266,7 @@ async fn the_session_that_an_answer_opens_is_the_one_in_which_the_server_is_told
 
 /// A request of the modern revision that names something.
 fn modern(method: &str, name: &str) -> Request<Full<Bytes>> {
-    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
     let mut request = mcp(json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": {"name": name, "_meta": meta}}).to_string());
     for (header, value) in [("mcp-protocol-version", "2026-07-28"), ("mcp-method", method), ("mcp-name", name)] {
         request.headers_mut().insert(header, value.parse().unwrap());

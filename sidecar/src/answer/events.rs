@@ -174,6 +174,10 @@ impl Body for Events {
                 self.settling = None;
             }
             if self.closing.as_mut().poll(cx).is_ready() {
+                // A stream that has no end of its own has lost nothing.
+                if !self.gate.asked.is_endless() && !self.gate.has_answered() {
+                    self.gate.books.metrics.answer_failed(AnswerFault::Drained);
+                }
                 self.broken(AnswerFault::Drained);
                 continue;
             }

@@ -100,6 +100,8 @@ enum Stray {
     AfterAnswer,
     /// A request, of a revision whose servers send none.
     ServerRequest,
+    /// It is about a task that was not created through the sidecar, or whose tool is denied meanwhile.
+    UnknownTask,
 }
 
 impl Stray {
@@ -108,6 +110,7 @@ impl Stray {
             Self::WrongId => "wrong_id",
             Self::AfterAnswer => "after_answer",
             Self::ServerRequest => "server_request",
+            Self::UnknownTask => "unknown_task",
         }
     }
 }
@@ -201,6 +204,9 @@ impl Gate {
         match (&judged.passing, &outline, answers) {
             (Passing::AsItCame, Outline::Request, _) if self.era == Era::Modern => {
                 judged.passing = self.stray(Stray::ServerRequest).passing;
+            }
+            (Passing::AsItCame, Outline::Notification, _) if !self.may_hear_of_task(&enforced, message) => {
+                judged.passing = self.stray(Stray::UnknownTask).passing;
             }
             (Passing::AsItCame, Outline::Notification, _) => self.note_first_word(message),
             (Passing::AsItCame, Outline::Result(_), Some(asked)) => judged.passing = self.judge_result(&enforced, &asked, message),
@@ -303,6 +309,12 @@ impl Gate {
             Ok(changed) => changed.map_or(Passing::AsItCame, |changed| Passing::Changed(changed.into())),
             Err(_) => Passing::Unreadable,
         }
+    }
+
+    /// Whether a notification is about no task, or about one whose result the client could fetch: what it tells is the tool's, too.
+    fn may_hear_of_task(&self, enforced: &Enforced, notification: &[u8]) -> bool {
+        let Some(task) = task::notified(notification) else { return true };
+        self.sessions.tool_of_task(&task).is_some_and(|tool| enforced.policies.lists(&self.caller, &tool))
     }
 
     /// The first message on the stream of a subscription says what the server tells of.

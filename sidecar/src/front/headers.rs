@@ -232,6 +232,7 @@ fn judge_era(headers: &HeaderMap, message: &Message) -> Result<Era, Malformed> {
             if named != MODERN {
                 return Err(era::unsupported(named));
             }
+            era::check_meta(message)?;
             Era::Modern
         }
         (MetaVersion::Absent, None) => Era::Legacy,

@@ -13,6 +13,7 @@ const MAX_ARGUMENT_KEYS: usize = 64;
 const MAX_ARGUMENT_KEY: usize = 128;
 
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// Every key that a revision gives to the `params` of a client's message. A look-alike of one of them is refused.
 const PARAMS_KEYS: &[&str] = &[
@@ -43,7 +44,7 @@ const PARAMS_KEYS: &[&str] = &[
 
 const META_KEYS: &[&str] = &[
     META_VERSION,
-    "io.modelcontextprotocol/clientCapabilities",
+    META_CAPABILITIES,
     "io.modelcontextprotocol/clientInfo",
     "io.modelcontextprotocol/logLevel",
     "io.modelcontextprotocol/subscriptionId",
@@ -192,7 +193,7 @@ impl Envelope {
         };
         match self.id {
             Member::Is(id) => {
-                let Params { task_id, listens_to_tools, .. } = params;
+                let Params { task_id, listens_to_tools, declares_capabilities, .. } = params;
                 let task = task_id.into_value();
                 let (call, target) = match method.as_str() {
                     TOOLS_CALL => (Some(ToolCall::new(params.name, params.arguments)?), None),
@@ -201,7 +202,7 @@ impl Envelope {
                     "tasks/get" | "tasks/update" | "tasks/cancel" => (None, task.clone()),
                     _ => (None, None),
                 };
-                Ok(Message::Request(Request { id, method, call, task, listens_to_tools, target, version }))
+                Ok(Message::Request(Request { id, method, call, task, listens_to_tools, target, version, declares_capabilities }))
             }
             _ if method.starts_with("notifications/") => {
                 let cancels = if method == CANCELLED { params.request_id.into_value() } else { None };
@@ -238,6 +239,7 @@ pub(super) struct Params {
     request_id: Member<Id>,
     arguments: Arguments,
     meta: Member<MetaVersion>,
+    declares_capabilities: bool,
     lookalike: bool,
 }
 
@@ -284,6 +286,7 @@ impl Params {
             if key == META_VERSION {
                 version = string(scanner)?.into_value().map_or(MetaVersion::NotText, MetaVersion::Named);
             } else {
+                self.declares_capabilities |= key == META_CAPABILITIES && scanner.kind()? == Kind::Object;
                 self.lookalike |= is_lookalike(key, META_KEYS);
                 scanner.value()?;
             }

@@ -24,11 +24,22 @@ pub enum Era {
 pub fn of_body(message: &Message) -> Result<Era, Malformed> {
     let era = match message.version() {
         MetaVersion::Absent => Ok(Era::Legacy),
-        MetaVersion::Named(named) if named == MODERN => Ok(Era::Modern),
+        MetaVersion::Named(named) if named == MODERN => check_meta(message).map(|()| Era::Modern),
         MetaVersion::Named(named) => Err(unsupported(named)),
         MetaVersion::NotText => Err(not_text()),
     };
     era.map_err(|malformed| malformed.with_id(message.id().cloned()))
+}
+
+/// Whether a modern message has in `_meta` all that it must have.
+pub(crate) fn check_meta(message: &Message) -> Result<(), Malformed> {
+    match message {
+        Message::Request(request) if !request.declares_capabilities => {
+            let missing = Malformed::bad_request(Reason::MissingCapabilities, "the client's capabilities are missing from `_meta`");
+            Err(missing.with_code(INVALID_PARAMS))
+        }
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn unsupported(requested: &str) -> Malformed {

@@ -113,6 +113,8 @@ pub enum Reason {
     HeaderMismatch,
     /// The revision is named in the header and not in the body.
     MissingVersion,
+    /// A modern request does not say what its client can do.
+    MissingCapabilities,
     /// A revision that is not spoken here.
     UnsupportedVersion,
 }
@@ -177,6 +179,7 @@ impl Reason {
             Self::ContentEncoding => "content_encoding",
             Self::HeaderMismatch => "header_mismatch",
             Self::MissingVersion => "missing_version",
+            Self::MissingCapabilities => "missing_capabilities",
             Self::UnsupportedVersion => "unsupported_version",
         }
     }

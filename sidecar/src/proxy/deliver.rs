@@ -55,14 +55,18 @@ impl Proxy {
             return respond_with(&head, headers::Body::Replaced, events.boxed_unsync());
         }
         if reads {
-            return match self.room.hold(answer).await {
+            let Some(held) = self.before_deadline(self.room.hold(answer)).await else { return own(gate.refuse(AnswerFault::Drained)) };
+            return match held {
                 Ok((body, taken)) => deliver_whole(&head, body, taken, gate, way),
                 Err(NotHeld::TooLarge) => own(gate.refuse(AnswerFault::TooLarge)),
                 Err(NotHeld::NoRoom) => own(gate.refuse(AnswerFault::NoRoom)),
                 Err(NotHeld::Cut(error)) => own(gate.failed(error.fault())),
             };
         }
-        match relay::beginning(answer, &self.room).await {
+        let Some(beginning) = self.before_deadline(relay::beginning(answer, &self.room)).await else {
+            return own(gate.refuse(AnswerFault::Drained));
+        };
+        match beginning {
             Ok(Beginning::Whole(body)) => deliver_whole(&head, body, Taken::default(), gate, way),
             Ok(Beginning::Long(start, answer)) => match Followed::new(start, answer, gate, binds) {
                 Ok(followed) => respond_with(&head, headers::Body::Untouched, followed.boxed_unsync()),

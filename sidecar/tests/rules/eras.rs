@@ -1,6 +1,7 @@
 //! The tables that tell the two protocols apart, row by row, and what each answers.
 
 use ::http::{Method, StatusCode};
+use http_body_util::Full;
 use serde_json::{Value, json};
 
 use crate::support::{call, mcp};
@@ -11,7 +12,8 @@ const VERSION: &str = "mcp-protocol-version";
 /// A legacy call whose `_meta` names this revision.
 fn naming(version: &Value) -> Value {
     let mut message = call(1, "read");
-    message["params"]["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": version});
+    message["params"]["_meta"] =
+        json!({"io.modelcontextprotocol/protocolVersion": version, "io.modelcontextprotocol/clientCapabilities": {}});
     message
 }
 
@@ -116,4 +118,21 @@ async fn an_unknown_method_is_404_in_the_modern_era_only() {
     let pair = Pair::allowing_all().await;
     pair.refused("modern", modern(1, "no/such", &json!({})), 404, -32601, "unknown_method").await;
     pair.refused("legacy", mcp(request(1, "no/such").to_string()), 200, -32601, "unknown_method").await;
+}
+
+/// 1.5: "required `_meta` field missing: 400, `-32602`".
+#[tokio::test]
+async fn a_modern_request_says_what_its_client_can_do() {
+    let pair = Pair::allowing_all().await;
+    for capabilities in [None, Some(json!([])), Some(Value::Null)] {
+        let mut request = modern_call(7, "read");
+        let mut meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+        if let Some(capabilities) = &capabilities {
+            meta["io.modelcontextprotocol/clientCapabilities"] = capabilities.clone();
+        }
+        let message =
+            json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": "read", "arguments": {}, "_meta": meta}});
+        *request.body_mut() = Full::new(message.to_string().into());
+        pair.refused("capabilities", request, 400, -32602, "missing_capabilities").await;
+    }
 }

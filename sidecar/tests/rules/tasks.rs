@@ -72,3 +72,32 @@ async fn rule_19_a_task_of_a_tool_that_is_denied_meanwhile_brings_nothing_and_ca
     assert_eq!(pair.server.requests(), requests);
     assert!(pair.sidecar.post(&about("tasks/cancel", &json!("legacy-read"))).await.text().contains("outcome"));
 }
+
+#[tokio::test]
+async fn rule_19_what_is_told_of_a_task_passes_only_to_whom_its_result_would() {
+    let told =
+        |task: &str| json!({"jsonrpc": "2.0", "method": "notifications/tasks/status", "params": {"taskId": task, "status": "working"}});
+    let related = |task: &str| {
+        let meta = json!({"io.modelcontextprotocol/related-task": {"taskId": task}});
+        json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x", "_meta": meta}})
+    };
+    let server = Server::start(move |got| {
+        let message = got.json();
+        match message["params"]["name"].as_str() {
+            Some(name) if message["method"] == "tools/call" => {
+                Reply::json(&json!({"jsonrpc": "2.0", "id": message["id"], "result": {"task": {"taskId": name, "status": "working"}}}))
+            }
+            _ => Reply::events(&["read", "write", "foreign"].map(|task| [told(task), related(task)]).concat()),
+        }
+    })
+    .await;
+    let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow"}));
+    for tool in ["read", "write"] {
+        sidecar.call(tool).await;
+    }
+    std::fs::write(&sidecar.policy, json!({"default": "allow", "tools": {"write": {"action": "deny"}}}).to_string()).unwrap();
+    eventually("the change is in force", async || sidecar.call("write").await.text().contains("tool_denied")).await;
+    let heard = sidecar.send(crate::get()).await.events();
+    assert_eq!(heard, [told("read"), related("read")]);
+    assert_eq!(crate::counted(&sidecar, "server", "unknown_task").await, 4);
+}

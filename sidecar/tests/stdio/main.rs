@@ -75,7 +75,10 @@ fn a_message_that_reads_two_ways_is_refused_without_reaching_the_server() {
         let answer = client.hear();
         assert_eq!((&answer["error"]["code"], &answer["id"]), (&json!(code), &id), "{}: {answer}", &line[..line.len().min(200)]);
     }
-    let modern = |version: &str| json!({"name": "read", "_meta": {"io.modelcontextprotocol/protocolVersion": version}});
+    let modern = |version: &str| {
+        json!({"name": "read", "_meta": {
+        "io.modelcontextprotocol/protocolVersion": version, "io.modelcontextprotocol/clientCapabilities": {}}})
+    };
     assert_eq!(client.ask("tools/call", &modern("2027-01-01"))["error"]["code"], -32022);
     assert_eq!(client.got(), [""; 0]);
     assert!(ran(&client.ask("tools/call", &modern("2026-07-28"))));

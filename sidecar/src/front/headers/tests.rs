@@ -173,7 +173,9 @@ fn era_of(body: &str, lines: &[&str]) -> Result<Era, (u16, i64, Reason)> {
 }
 
 fn request(method: &str, params: &str, version: Option<&str>) -> String {
-    let meta = version.map_or_else(String::new, |version| format!(r#","_meta":{{"io.modelcontextprotocol/protocolVersion":{version}}}"#));
+    let meta = version.map_or_else(String::new, |version| {
+        format!(r#","_meta":{{"io.modelcontextprotocol/protocolVersion":{version},"io.modelcontextprotocol/clientCapabilities":{{}}}}"#)
+    });
     format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{"x":1{params}{meta}}}}}"#)
 }
 
