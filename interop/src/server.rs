@@ -91,10 +91,19 @@ pub struct Server {
 impl Server {
     /// Starts it, and waits until it listens.
     pub fn start(sdk: Sdk) -> Self {
+        Self::start_with(sdk, &[])
+    }
+
+    /// Starts one that speaks HTTP+SSE of 2024-11-05, with its stream at `/sse`.
+    pub fn start_older() -> Self {
+        Self::start_with(Sdk::Python1, &["sse"])
+    }
+
+    fn start_with(sdk: Sdk, arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("executions");
         let executions = BufReader::new(File::options().create(true).append(true).read(true).open(&path).unwrap());
-        let mut child = sdk.command().arg(&path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = sdk.command().arg(&path).args(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut first_line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut first_line).unwrap();
         let port: u16 = first_line.trim().parse().unwrap_or_else(|_| panic!("{sdk:?} did not start: {first_line}"));

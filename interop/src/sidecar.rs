@@ -34,6 +34,13 @@ impl Sidecar {
         Self::listen(policy, command, &[])
     }
 
+    /// As [`Sidecar::start`], in front of a server that speaks HTTP+SSE with its stream at `/sse`.
+    pub fn start_older(policy: &str, upstream: &str) -> Self {
+        let mut command = Command::new(program());
+        command.args(["run", "--sse-path", "/sse", "--upstream", upstream]);
+        Self::listen(policy, command, &[])
+    }
+
     /// Starts it with a policy and the command of a server on stdio, which it offers over HTTP, and waits until it listens.
     pub fn offer(policy: &str, server: &Command) -> Self {
         let mut command = Command::new(program());

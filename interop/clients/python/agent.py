@@ -78,11 +78,13 @@ elif find_spec("mcp_types"):
 
 else:
     from mcp import ClientSession, McpError as MCPError
+    from mcp.client.sse import sse_client
     from mcp.client.streamable_http import streamable_http_client
 
     @asynccontextmanager
     async def connect(url):
-        async with streamable_http_client(url) as (read, write, _), ClientSession(read, write, **HANDLERS) as session:
+        transport = sse_client(url) if url.endswith("/sse") else streamable_http_client(url)
+        async with transport as (read, write, *_), ClientSession(read, write, **HANDLERS) as session:
             yield session, (await session.initialize()).protocolVersion
 
     async def list_tools(session):

@@ -1,6 +1,7 @@
 """A server of the official Python SDK, of either major line: stateless, answers as JSON.
 
-usage: server.py FILE     each execution becomes a line of FILE; the first line of stdout is the port
+usage: server.py FILE [sse]     each execution becomes a line of FILE; the first line of stdout is the port. With `sse`, the first line of
+                                the SDK speaks HTTP+SSE of 2024-11-05
 """
 
 import asyncio
@@ -44,6 +45,9 @@ def first_line():
             raise ValueError(f"Unknown tool: {name}")
         return run(name, arguments)
 
+    if sys.argv[2:] == ["sse"]:
+        return with_event_stream(server)
+
     # What FastMCP, which most servers use, sets on loopback.
     security = TransportSecuritySettings(
         enable_dns_rebinding_protection=True,
@@ -62,6 +66,22 @@ def first_line():
             yield
 
     return Starlette(routes=[Route("/mcp", endpoint=Endpoint())], lifespan=lifespan)
+
+
+def with_event_stream(server):
+    from mcp.server.sse import SseServerTransport
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Mount, Route
+
+    transport = SseServerTransport("/messages/")
+
+    async def stream(request):
+        async with transport.connect_sse(request.scope, request.receive, request._send) as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+        return Response()
+
+    return Starlette(routes=[Route("/sse", endpoint=stream), Mount("/messages/", app=transport.handle_post_message)])
 
 
 def second_line():

@@ -10,6 +10,7 @@ mod framing;
 mod http;
 mod json;
 mod legitimate;
+mod older;
 mod request;
 mod run;
 mod table;
