@@ -18,6 +18,8 @@ pub mod config;
 pub mod drain;
 pub mod error;
 pub mod front;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod http1;
 pub mod message;
 pub mod proxy;
