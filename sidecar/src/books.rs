@@ -60,12 +60,15 @@ impl Books {
         self.listed().learn(tools);
     }
 
-    /// The server answered a call of this tool with an error.
-    pub fn learn_unknown_tool(&self, tool: &str, answer: &[u8]) {
+    /// The server answered a call of this tool; over HTTP, with this head.
+    pub fn learn_unknown_tool(&self, tool: &str, answer: &[u8], head: Option<&(StatusCode, HeaderMap)>) {
         if !self.has_listed(tool)
             && let Some(words) = UnknownTool::of_answer(answer, tool)
         {
-            self.unknown_tool.store(Arc::new(words));
+            self.unknown_tool.store(Arc::new(match head {
+                Some((status, headers)) => words.with_head(*status, headers),
+                None => words,
+            }));
         }
     }
 

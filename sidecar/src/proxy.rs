@@ -306,6 +306,7 @@ impl Proxy {
         let asked = match judge(&self.books, enforced, &received, &mut record).await {
             Verdict::Passes(asked) => asked,
             Verdict::Answered(answer) => return Ok(own(answer)),
+            Verdict::Hidden(answer) => return Ok(own(self.books.unknown_tool().dress(answer, headers.get(headers::SESSION_ID)))),
         };
         let mut passing = Passing { peer, record, headers, body, era, path };
         if let Asked::Call { id, tool } = asked {

@@ -44,6 +44,8 @@ pub enum Verdict {
     Passes(Asked),
     /// It does not. This is the answer; its body is empty if nobody waits for one.
     Answered(Response<Bytes>),
+    /// It does not, and its sender must not see that: the answer is one to a call of a tool that does not exist.
+    Hidden(Response<Bytes>),
 }
 
 /// Judges a message by these policies, and writes down what was found. A call may have to wait for what is not known here.
@@ -96,10 +98,10 @@ async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>,
         Decision::Refused(refusal) => {
             record.refused(&refusal, enforced);
             tracing::debug!(decision.id = record.decision_id(), code = %refusal.code, "refused a call");
-            Verdict::Answered(match refusal.code {
-                Code::Hidden => respond::unknown_tool(id, received.era, &call.name, &books.unknown_tool()),
-                _ => respond::denied_call(id, received.era, &call.name, &refusal, record.decision_id()),
-            })
+            match refusal.code {
+                Code::Hidden => Verdict::Hidden(respond::unknown_tool(id, received.era, &call.name, &books.unknown_tool())),
+                _ => Verdict::Answered(respond::denied_call(id, received.era, &call.name, &refusal, record.decision_id())),
+            }
         }
         Decision::Allowed(allowed) => {
             record.allowed(allowed, enforced);

@@ -10,7 +10,7 @@ mod asked;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderMap, Response, StatusCode};
 use mcp_policy::Caller;
 use serde_json::Value;
 
@@ -46,6 +46,8 @@ pub struct Gate {
     pub era: Era,
     /// For messages about this answer.
     pub decision_id: String,
+    /// The head of the answer, to a call of a tool that the server has not listed: so it may speak of one that it does not have.
+    pub head: Option<Box<(StatusCode, HeaderMap)>>,
     /// What is found out of how the call ended, if it is one.
     pub call: Option<CallAnswer>,
     /// What has passed so far.
@@ -210,7 +212,9 @@ impl Gate {
             }
             (Passing::AsItCame, Outline::Notification, _) => self.note_first_word(message),
             (Passing::AsItCame, Outline::Result(_), Some(asked)) => judged.passing = self.judge_result(&enforced, &asked, message),
-            (Passing::AsItCame, Outline::Error(_), Some(Asked::Call { tool, .. })) => self.books.learn_unknown_tool(&tool, message),
+            (Passing::AsItCame, Outline::Error(_), Some(Asked::Call { tool, .. })) => {
+                self.books.learn_unknown_tool(&tool, message, self.head.as_deref());
+            }
             _ => {}
         }
         self.note_answer(&outline, &judged.passing);
@@ -300,7 +304,7 @@ impl Gate {
                 if let Some(task) = task::created_by(message) {
                     self.sessions.task_created(&task, tool);
                 }
-                self.books.learn_unknown_tool(tool, message);
+                self.books.learn_unknown_tool(tool, message, self.head.as_deref());
                 Ok(None)
             }
             _ => Ok(None),

@@ -1,9 +1,16 @@
 //! How a server answers a call of a tool that it does not have. A hidden tool is answered in the same words, so that nobody can tell it
 //! from one that does not exist. Learnt from what passes by: each implementation has its own.
 //!
-//! Caveat: that no server was asked shows in the time that the answer takes, and in headers of the server's own.
+//! Caveat: that no server was asked shows in the time that the answer takes, and until such an answer has passed, in its words and its
+//! head.
 
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
 use serde_json::Value;
+
+use crate::answer::sse;
+use crate::front::headers::{self, Body, Carrier, SESSION_ID};
 
 /// A longer answer says more than that there is no such tool.
 const MAX_TEXT_BYTES: usize = 200;
@@ -16,12 +23,24 @@ pub struct UnknownTool {
     /// Before and after the name. Some servers leave the name out.
     before: String,
     after: Option<String>,
+    head: Option<Head>,
 }
+
+/// How the server sends such an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Head {
+    headers: HeaderMap,
+    streams: bool,
+}
+
+/// Headers that belong to one answer, or to one caller.
+const OWN: [HeaderName; 6] =
+    [header::CONTENT_LENGTH, header::DATE, header::ETAG, header::SET_COOKIE, header::WWW_AUTHENTICATE, header::AUTHORIZATION];
 
 impl Default for UnknownTool {
     /// The words that most servers use.
     fn default() -> Self {
-        Self { code: Some(crate::message::INVALID_PARAMS), before: "Unknown tool: ".to_owned(), after: Some(String::new()) }
+        Self { code: Some(crate::message::INVALID_PARAMS), before: "Unknown tool: ".to_owned(), after: Some(String::new()), head: None }
     }
 }
 
@@ -52,9 +71,40 @@ impl UnknownTool {
         }
         match text.split_once(tool) {
             Some((_, after)) if after.contains(tool) => None,
-            Some((before, after)) => Some(Self { code, before: before.to_owned(), after: Some(after.to_owned()) }),
-            None => Some(Self { code, before: text.to_owned(), after: None }),
+            Some((before, after)) => Some(Self { code, before: before.to_owned(), after: Some(after.to_owned()), head: None }),
+            None => Some(Self { code, before: text.to_owned(), after: None, head: None }),
         }
+    }
+
+    /// As these words came: with this head.
+    #[must_use]
+    pub fn with_head(self, status: StatusCode, headers: &HeaderMap) -> Self {
+        let mut headers = headers::to_client(headers, Body::Replaced);
+        for name in OWN {
+            headers.remove(name);
+        }
+        let streams = match headers::carrier(&headers) {
+            Carrier::Json => false,
+            Carrier::EventStream => true,
+            Carrier::Other => return self,
+        };
+        let head = (status == StatusCode::OK && !headers::is_encoded(&headers)).then_some(Head { headers, streams });
+        Self { head, ..self }
+    }
+
+    /// An answer of these words, sent as the server sends it to a caller who named this session.
+    #[must_use]
+    pub fn dress(&self, answer: Response<Bytes>, session: Option<&HeaderValue>) -> Response<Bytes> {
+        let Some(Head { headers, streams }) = &self.head else { return answer };
+        let body = answer.into_body();
+        let mut dressed = Response::new(if *streams { sse::event(&body) } else { body });
+        *dressed.headers_mut() = headers.clone();
+        if dressed.headers_mut().remove(SESSION_ID).is_some()
+            && let Some(session) = session
+        {
+            dressed.headers_mut().insert(SESSION_ID, session.clone());
+        }
+        dressed
     }
 
     /// The words for this tool.
@@ -97,5 +147,29 @@ mod tests {
         ] {
             assert_eq!(UnknownTool::of_answer(answer.to_string().as_bytes(), "missing"), None, "{answer}");
         }
+    }
+
+    #[test]
+    fn the_head_is_the_servers_but_for_what_belongs_to_one_answer_or_caller() {
+        let words = UnknownTool::of_answer(br#"{"error":{"code":-32602,"message":"no such tool"}}"#, "missing").unwrap();
+        let answered = |content_type: &str| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("content-type", content_type),
+                ("server", "uvicorn"),
+                ("set-cookie", "a=b"),
+                ("mcp-session-id", "theirs"),
+                ("date", "then"),
+            ] {
+                headers.insert(HeaderName::from_static(name), value.parse().unwrap());
+            }
+            let session = HeaderValue::from_static("mine");
+            words.clone().with_head(StatusCode::OK, &headers).dress(Response::new(Bytes::from_static(b"{}")), Some(&session))
+        };
+        let json = answered("application/json");
+        assert_eq!((json.headers()["server"].to_str().unwrap(), json.headers()["mcp-session-id"].to_str().unwrap()), ("uvicorn", "mine"));
+        assert_eq!((json.headers().len(), json.body().as_ref()), (3, b"{}".as_slice()));
+        assert_eq!(answered("text/event-stream").body().as_ref(), b"event: message\ndata: {}\n\n");
+        assert_eq!(answered("text/html").headers().len(), 0);
     }
 }

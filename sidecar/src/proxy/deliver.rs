@@ -55,8 +55,8 @@ impl Proxy {
             return respond_with(&head, headers::Body::Replaced, events.boxed_unsync());
         }
         if reads {
-            let Some(held) = self.before_deadline(self.room.hold(answer)).await else { return own(gate.refuse(AnswerFault::Drained)) };
-            return match held {
+            let Some(whole) = self.before_deadline(self.room.hold(answer)).await else { return own(gate.refuse(AnswerFault::Drained)) };
+            return match whole {
                 Ok((body, taken)) => deliver_whole(&head, body, taken, gate, way),
                 Err(NotHeld::TooLarge) => own(gate.refuse(AnswerFault::TooLarge)),
                 Err(NotHeld::NoRoom) => own(gate.refuse(AnswerFault::NoRoom)),
@@ -87,7 +87,9 @@ impl Proxy {
                 self.sessions.opened(session);
             }
         }
+        let is_of_unlisted = matches!(&asked, Asked::Call { tool, .. } if !self.books.has_listed(tool));
         let gate = Gate {
+            head: is_of_unlisted.then(|| Box::new((head.status, head.headers.clone()))),
             books: Arc::clone(&self.books),
             caller: peer.caller.clone(),
             server: peer.server.clone(),

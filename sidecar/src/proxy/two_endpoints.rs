@@ -167,7 +167,7 @@ impl Proxy {
             judge(&self.books, &enforced, &received, &mut record).await
         };
         match verdict {
-            Verdict::Answered(answer) => {
+            Verdict::Answered(answer) | Verdict::Hidden(answer) => {
                 // Written down before the client has the answer.
                 drop(record);
                 Ok(own(answer_on(session, answer.into_body()).await))

@@ -189,6 +189,7 @@ impl Channel {
             asked,
             era,
             decision_id,
+            head: None,
             call: None,
             passed: Passed::default(),
         }

@@ -147,7 +147,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
             judge(&self.books, &enforced, &received, &mut record).await
         };
         match verdict {
-            Verdict::Answered(answer) => {
+            Verdict::Answered(answer) | Verdict::Hidden(answer) => {
                 drop(record);
                 self.tell_client(answer.body()).await
             }

@@ -1,9 +1,9 @@
 //! How a refusal looks, in every context and both eras, and that the session goes on.
 
-use ::http::StatusCode;
+use ::http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Reply, Server, Sidecar, call, mcp};
+use crate::support::{Answered, Client, Reply, Server, Sidecar, call, mcp};
 use crate::{modern, modern_call, notification, request};
 
 #[tokio::test]
@@ -97,4 +97,37 @@ async fn another_denied_method_is_an_error_with_status_200_and_a_denied_notifica
     assert_eq!((dropped.status, dropped.body.len()), (StatusCode::ACCEPTED, 0));
     assert_eq!(server.requests(), 0);
     assert_eq!(sidecar.audit.at_least(4).await.len(), 4);
+}
+
+/// 2.2: "`hide`: wording … as the real one".
+#[tokio::test]
+async fn a_hidden_tool_is_answered_as_the_server_answers_for_one_that_it_does_not_have() {
+    for content_type in ["application/json", "text/event-stream"] {
+        let server = Server::start(move |got| {
+            let message = got.json();
+            let name = message["params"]["name"].as_str().unwrap();
+            let error =
+                json!({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32602, "message": format!("Tool {name} not found")}});
+            let body = if content_type == "application/json" { error.to_string() } else { format!("event: message\ndata: {error}\n\n") };
+            let head =
+                Response::builder().header("content-type", content_type).header("server", "uvicorn").header("cache-control", "no-store");
+            Reply::Whole(head.body(body.into()).unwrap())
+        })
+        .await;
+        let sidecar = Sidecar::guarding(&server.url(), &json!({"default": "allow", "hide": ["secret"]}));
+        let unknown = sidecar.call("absent").await;
+        let hidden = sidecar.call("secret").await;
+        let seen = |answer: &Answered| -> Vec<_> {
+            let own = ["date", "content-length", "transfer-encoding"];
+            let headers = answer.headers.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+            headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect()
+        };
+        assert_eq!((hidden.status, seen(&hidden)), (unknown.status, seen(&unknown)));
+        let data = |answer: &Answered| -> Value {
+            let text = answer.text();
+            serde_json::from_str(text.strip_prefix("event: message\ndata: ").unwrap_or(&text)).unwrap()
+        };
+        assert_eq!(data(&hidden).to_string(), data(&unknown).to_string().replace("absent", "secret"), "{content_type}");
+        assert_eq!(server.requests(), 1, "the server was not asked about the hidden one");
+    }
 }
