@@ -193,6 +193,12 @@ impl Selection {
 }
 
 impl Revision {
+    /// How many people must approve a call that waits for them.
+    #[must_use]
+    pub fn approvers(&self) -> u8 {
+        self.document.approvals.as_ref().and_then(|approvals| approvals.approvers).unwrap_or(1)
+    }
+
     fn accept(id: &PolicyId, generation: i64, raw: &Value) -> Result<Self, String> {
         let read = match Kind::of(id) {
             Kind::Namespaced => read::spec(raw).map(|spec| (None, spec)),

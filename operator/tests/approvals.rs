@@ -26,6 +26,9 @@ fn serve(stored: &Stored, asked: &Asked) -> (StatusCode, Value) {
     let path = asked.uri.split('?').next().unwrap();
     let rest = path.strip_prefix("/apis/mcp-policy.dev/v1alpha1/namespaces/imaging/mcpapprovals").unwrap_or_else(|| panic!("{path}"));
     let name = rest.trim_start_matches('/').trim_end_matches("/status").to_owned();
+    if asked.method != Method::GET && (asked.body["apiVersion"] != "mcp-policy.dev/v1alpha1" || asked.body["kind"] != "McpApproval") {
+        return failure(StatusCode::BAD_REQUEST, "BadRequest");
+    }
     let newer = |object: &mut Value, version: u64| object["metadata"]["resourceVersion"] = version.to_string().into();
     match (&asked.method, rest.ends_with("/status")) {
         (&Method::GET, _) => match stored.get(&name) {
@@ -257,6 +260,22 @@ async fn all_policies_that_ask_must_be_answered_and_none_is_used_up_before() {
     case.approve();
     assert_eq!(ask(&desk, "web-1", &both).await, "granted");
     assert!(case.stored.lock().unwrap().values().all(|approval| approval["status"]["usedBy"] == "web-1"));
+}
+
+#[tokio::test]
+async fn where_a_policy_wants_two_people_one_is_not_enough() {
+    let case = Case::new();
+    let spec = json!({"selector": {}, "tools": {"pay": {"action": "approve"}}, "approvals": {"approvers": 2}});
+    case.world.policies_mut().apply(&support::policy("imaging", "pay", 4, spec));
+    let desk = case.replica();
+    let request = ApprovalRequest { needed: vec![Needed { generation: 4, ..needed("pay") }], ..request() };
+    assert_eq!(ask(&desk, "web-1", &request).await, "waiting");
+    case.approve();
+    assert_eq!(ask(&desk, "web-1", &request).await, "waiting");
+    for approval in case.stored.lock().unwrap().values_mut() {
+        approval["spec"]["decisions"] = json!([{"verdict": "Approved", "by": "ann"}, {"verdict": "Approved", "by": "bob"}]);
+    }
+    assert_eq!(ask(&desk, "web-1", &request).await, "granted");
 }
 
 #[tokio::test]

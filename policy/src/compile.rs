@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::condition::Condition;
-use crate::document::{self, Action, DefaultAction, Document, Limit, MethodAction, OnStoreError, Rule, Scope, Window};
+use crate::document::{self, Action, DefaultAction, Document, Limit, MethodAction, OnStoreError, Rule, Scope, Shown, Window};
 use crate::limit::CounterId;
 use crate::number::Decimal;
 use crate::path::Path;
@@ -48,6 +48,8 @@ pub(crate) struct Rules {
     /// Closest first: by literal characters, then by key.
     pub globs: Vec<Glob>,
     pub methods: BTreeMap<String, MethodAction>,
+    /// What people see of the arguments of a call that waits for them.
+    pub shown: Shown,
 }
 
 #[derive(Clone, Debug)]
@@ -170,7 +172,7 @@ pub struct CompileError {
 /// Compiles a document.
 pub fn compile(id: PolicyId, document: &Document) -> Result<Policy, CompileErrors> {
     let mut compiler = Compiler { id, errors: Vec::new(), warnings: Vec::new(), counters: BTreeMap::new(), regexps: Regexps::default() };
-    let Document { version: _, default, hide, all_tools, tools, methods } = document;
+    let Document { version: _, default, hide, all_tools, tools, methods, approvals } = document;
 
     compiler.bound("hide", "patterns", hide.len(), MAX_HIDE);
     for (i, pattern) in hide.iter().enumerate() {
@@ -202,12 +204,17 @@ pub fn compile(id: PolicyId, document: &Document) -> Result<Policy, CompileError
             compiler.error(path, "calls are governed by `tools`, `hide` and `default`");
         }
     }
+    let approvals = approvals.clone().unwrap_or_default();
+    if approvals.approvers.is_some_and(|approvers| !(1..=2).contains(&approvers)) {
+        compiler.error("approvals.approvers", "must be 1 or 2");
+    }
     compiler.never_act(document);
 
     if !compiler.errors.is_empty() {
         return Err(CompileErrors(compiler.errors));
     }
-    let rules = Rules { default: *default, hide: hide.clone(), all_tools, exact, globs, methods: methods.clone() };
+    let rules =
+        Rules { default: *default, hide: hide.clone(), all_tools, exact, globs, methods: methods.clone(), shown: approvals.arguments };
     Ok(Policy { id: compiler.id, rules: Some(rules), mode: Mode::Enforce, warnings: compiler.warnings })
 }
 

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::Policy;
+use crate::document::Shown;
 use crate::limit::Reservation;
 use crate::policy_id::PolicyId;
 
@@ -164,6 +165,8 @@ pub struct ApprovalNeeded {
     pub reason: Option<String>,
     /// For how long a person is asked.
     pub timeout_seconds: u64,
+    /// What people see of the arguments.
+    pub shown: Shown,
 }
 
 impl Refusal {

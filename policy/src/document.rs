@@ -46,6 +46,37 @@ pub struct Document {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 128))]
     pub methods: BTreeMap<String, MethodAction>,
+
+    /// How people are asked about calls that wait for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approvals: Option<ApprovalSettings>,
+}
+
+/// How people are asked about calls that wait for them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApprovalSettings {
+    /// What the people who are asked see of the arguments: their `keys` (the default), their `values` too, or only the `digest`.
+    #[serde(default)]
+    pub arguments: Shown,
+
+    /// How many people must approve each call: 1 (the default) or 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2))]
+    pub approvers: Option<u8>,
+}
+
+/// What people see of the arguments of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Shown {
+    /// A digest only.
+    Digest,
+    /// Their names.
+    #[default]
+    Keys,
+    /// Names and values.
+    Values,
 }
 
 /// Version of the grammar.

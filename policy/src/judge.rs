@@ -10,7 +10,7 @@ use crate::compile::{CompiledLimit, CompiledRule, DEFAULT_TIMEOUT_SECONDS, Polic
 use crate::condition::Elements;
 use crate::decide::Call;
 use crate::decision::{ApprovalNeeded, Code, Refusal};
-use crate::document::{Action, DefaultAction};
+use crate::document::{Action, DefaultAction, Shown};
 use crate::facts::Facts;
 use crate::json::Fault;
 use crate::limit::ONE_CALL;
@@ -122,7 +122,7 @@ pub(crate) fn standing<'a, T: Trace>(policy: &'a Policy, call: &Call<'a>, argume
         trace.step(|| Step::of(policy, entry.pointer.clone(), Verdict::Passes, format!("the entry that matches {}", call.tool)));
     }
     let pointer = entries.first().map_or("/default", |rule| &rule.pointer);
-    let asked = Asked { policy, call, arguments, entries, all_tools: rules.all_tools.as_ref() };
+    let asked = Asked { policy, call, arguments, entries, all_tools: rules.all_tools.as_ref(), shown: rules.shown };
     let mut demands = Vec::new();
     let mut refusal = None;
     for check in CHECKS {
@@ -151,6 +151,7 @@ struct Asked<'a, 'b> {
     arguments: &'b Arguments<'a>,
     entries: Vec<&'a CompiledRule>,
     all_tools: Option<&'a CompiledRule>,
+    shown: Shown,
 }
 
 impl<'a> Asked<'a, '_> {
@@ -302,7 +303,7 @@ impl<'a> Asked<'a, '_> {
     }
 
     fn needed(&self, rule: String, reason: Option<&str>, timeout_seconds: u64) -> ApprovalNeeded {
-        ApprovalNeeded { policy: self.policy.id.clone(), rule, reason: reason.map(str::to_owned), timeout_seconds }
+        ApprovalNeeded { policy: self.policy.id.clone(), rule, reason: reason.map(str::to_owned), timeout_seconds, shown: self.shown }
     }
 
     /// What the limits want of the call goes to `demands`. A bad amount refuses it.

@@ -114,6 +114,7 @@ fn document() -> impl Strategy<Value = Document> {
             all_tools,
             tools,
             methods,
+            approvals: None,
         })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use http::Method;
 use http_body_util::{BodyExt, Limited};
 use mcp_policy::approval::{ApprovalAnswer, ApprovalRequest, Needed};
+use mcp_policy::document::Shown;
 use mcp_policy::{ApprovalNeeded, Approvals, Call};
 use tokio::time::timeout;
 
@@ -18,6 +19,8 @@ use crate::state::Enforced;
 
 /// From the question to the end of the answer.
 const PATIENCE: Duration = Duration::from_secs(12);
+/// Longer arguments are shown by their names only.
+const MAX_SHOWN: usize = 16 * 1024;
 /// Names and a person's words.
 const MAX_ANSWER: usize = 16 * 1024;
 
@@ -40,7 +43,7 @@ impl Desk {
             caller: call.caller.to_string(),
             tool: call.tool.to_owned(),
             arguments_sha256: approvals.arguments_sha256.clone(),
-            needed: approvals.needed.iter().map(|needed| self::needed(needed, tool_call, enforced)).collect(),
+            needed: approvals.needed.iter().map(|needed| self::needed(needed, call.arguments, tool_call, enforced)).collect(),
         };
         match timeout(PATIENCE, self.post(&request)).await {
             Ok(Ok(answer)) => answer,
@@ -69,8 +72,8 @@ fn not_answered() -> ApprovalAnswer {
 }
 
 /// What one policy asks, as the operator is told.
-fn needed(needed: &ApprovalNeeded, call: &ToolCall, enforced: &Enforced) -> Needed {
-    let ApprovalNeeded { policy, rule, reason, timeout_seconds } = needed;
+fn needed(needed: &ApprovalNeeded, arguments: &str, call: &ToolCall, enforced: &Enforced) -> Needed {
+    let ApprovalNeeded { policy, rule, reason, timeout_seconds, shown } = needed;
     Needed {
         namespace: policy.namespace().map(str::to_owned),
         name: policy.name().to_owned(),
@@ -79,7 +82,7 @@ fn needed(needed: &ApprovalNeeded, call: &ToolCall, enforced: &Enforced) -> Need
         rule: rule.clone(),
         reason: reason.clone(),
         timeout_seconds: *timeout_seconds,
-        argument_keys: call.argument_keys.clone(),
-        arguments: None,
+        argument_keys: if *shown == Shown::Digest { Vec::new() } else { call.argument_keys.clone() },
+        arguments: (*shown == Shown::Values && arguments.len() <= MAX_SHOWN).then(|| arguments.to_owned()),
     }
 }

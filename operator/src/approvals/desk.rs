@@ -58,7 +58,7 @@ enum Stand {
 impl Desk {
     /// Whether the call passes; if it does, its approvals are used up.
     pub async fn answer(&self, pod: &BoundPod, request: &ApprovalRequest) -> Result<ApprovalAnswer, DeskError> {
-        let Some(server) = self.server(pod, request) else {
+        let Some((server, approvers)) = self.asking(pod, request) else {
             return Ok(not_asked("the policy that asks is not the one in force any more"));
         };
         if request.needed.is_empty() || request.needed.len() > MAX_NEEDED {
@@ -67,9 +67,9 @@ impl Desk {
         let api = Api::<McpApproval>::namespaced(self.client.clone(), &pod.namespace);
         let mut approved = Vec::new();
         let mut waiting = None;
-        for needed in &request.needed {
+        for (needed, approvers) in request.needed.iter().zip(approvers) {
             let now = Timestamp::now();
-            match self.stand(&api, &pod.namespace, &server, request, needed, now).await? {
+            match self.stand(&api, &server, request, (needed, approvers), now).await? {
                 Stand::NotAsked(why) => return Ok(not_asked(why)),
                 Stand::Is(approval, State::Approved) => approved.push(*approval),
                 Stand::Is(approval, State::Denied) => {
@@ -88,29 +88,29 @@ impl Desk {
         self.use_up(&api, approved, pod).await
     }
 
-    /// What is called, if every policy that asks governs the pod, in the revision that asks.
-    fn server(&self, pod: &BoundPod, request: &ApprovalRequest) -> Option<String> {
+    /// What is called, and how many people each policy that asks wants; if all of them govern the pod, in the revision that asks.
+    fn asking(&self, pod: &BoundPod, request: &ApprovalRequest) -> Option<(String, Vec<u8>)> {
         let pods = self.world.pods();
         let pod = pods.get(&(pod.namespace.clone(), pod.name.clone())).filter(|known| known.uid == pod.uid)?;
         let policies = self.world.policies();
-        let is_in_force = |needed: &Needed| {
+        let approvers = |needed: &Needed| {
             let mut governing = policies.governing(&pod.namespace, &pod.labels);
-            let policy = governing.find(|policy| policy.id == needed.policy());
-            policy.and_then(|policy| policy.in_force.as_ref().map(|revision| revision.generation)) == Some(needed.generation)
+            let policy = governing.find(|policy| policy.id == needed.policy())?;
+            policy.in_force.as_ref().filter(|revision| revision.generation == needed.generation).map(|revision| revision.approvers())
         };
-        request.needed.iter().all(is_in_force).then(|| pod.workload())
+        Some((pod.workload(), request.needed.iter().map(approvers).collect::<Option<_>>()?))
     }
 
     /// Finds the approval of a call, or has people asked.
     async fn stand(
         &self,
         api: &Api<McpApproval>,
-        namespace: &str,
         server: &str,
         request: &ApprovalRequest,
-        needed: &Needed,
+        (needed, approvers): (&Needed, u8),
         now: Timestamp,
     ) -> Result<Stand, DeskError> {
+        let namespace = api.namespace().unwrap_or_default();
         let base = base_name(server, request, needed);
         let first = self.known.first_open(namespace, &base, now);
         for number in first..first + ATTEMPTS {
@@ -121,7 +121,7 @@ impl Desk {
                 if let Some(why) = too_many(known.iter().map(AsRef::as_ref), request, needed, now) {
                     return Ok(Stand::NotAsked(why));
                 }
-                found = self.make(api, asking(name, server, request, needed, now)).await?;
+                found = self.make(api, asking(name, server, request, (needed, approvers), now)).await?;
             }
             // Deleted at this very moment: its name is used no more.
             let Some(found) = found else { continue };
@@ -206,7 +206,7 @@ impl Desk {
 }
 
 /// A new approval.
-fn asking(name: String, server: &str, request: &ApprovalRequest, needed: &Needed, now: Timestamp) -> McpApproval {
+fn asking(name: String, server: &str, request: &ApprovalRequest, (needed, approvers): (&Needed, u8), now: Timestamp) -> McpApproval {
     let timeout = i64::try_from(needed.timeout_seconds.min(MAX_TIMEOUT_SECONDS)).unwrap_or(0);
     McpApproval {
         metadata: ObjectMeta { name: Some(name), ..ObjectMeta::default() },
@@ -226,7 +226,7 @@ fn asking(name: String, server: &str, request: &ApprovalRequest, needed: &Needed
                 rule: needed.rule.clone(),
             },
             reason: needed.reason.clone(),
-            approvers: 1,
+            approvers,
             expires_at: now.saturating_add(SignedDuration::from_secs(timeout)).unwrap_or(now).to_string(),
             decisions: Vec::new(),
         },

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
 use kube::core::NamespaceResourceScope;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::crd::{GROUP, VERSION};
 
@@ -19,15 +19,35 @@ pub const KIND: &str = "McpApproval";
 pub const PLURAL: &str = "mcpapprovals";
 
 /// An approval as it is stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct McpApproval {
     /// Name, namespace, and the rest.
     pub metadata: ObjectMeta,
     /// The call, and what people said.
     pub spec: ApprovalSpec,
     /// What the operator wrote.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub status: Option<ApprovalStatus>,
+}
+
+/// An approval as it is written: the API server takes no object that does not say what it is.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    api_version: String,
+    kind: &'static str,
+    metadata: &'a ObjectMeta,
+    spec: &'a ApprovalSpec,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'a ApprovalStatus>,
+}
+
+impl Serialize for McpApproval {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { metadata, spec, status } = self;
+        let api_version = format!("{GROUP}/{VERSION}");
+        Written { api_version, kind: KIND, metadata, spec, status: status.as_ref() }.serialize(serializer)
+    }
 }
 
 /// A call that waits for people. Only `decisions` ever changes.

@@ -25,7 +25,7 @@ pub fn add_rules(spec: &mut Value) {
     overlay(spec, "/properties/tools", RULES, tools());
     overlay(spec, "/properties/tools/additionalProperties", "nullable", json!(true));
     overlay(spec, "/properties/methods", RULES, methods());
-    let_null_in(spec, "", &["allTools", "hide", "methods", "tools"]);
+    let_null_in(spec, "", &["allTools", "approvals", "hide", "methods", "tools"]);
     for rule in TOOL_RULES {
         let_null_in(spec, rule, &["approveIf", "arguments", "denyIf", "limits", "rateLimit", "require"]);
         overlay(spec, &format!("{rule}/properties/limits/items"), RULES, limit());

@@ -245,7 +245,7 @@ fn a_file_that_cannot_be_read_says_where() {
         (
             "hid: []\ntools:\n  a: {limts: []}\n---\nb: 1\n".to_owned(),
             "p.yaml:1:1: hid: unknown field; did you mean `hide`?\np.yaml:3:7: tools.a.limts: unknown field; did you mean `limits`?\n\
-             p.yaml:5:1: b: unknown field; known here: allTools, default, hide, methods, tools, version",
+             p.yaml:5:1: b: unknown field; known here: allTools, approvals, default, hide, methods, tools, version",
         ),
     ];
     for (text, expected) in cases {
@@ -283,7 +283,7 @@ fn what_readers_of_yaml_take_for_different_values_is_refused() {
             "hid: []\ntools: {t: {reason: off}}\nb: 1\n".to_owned(),
             format!(
                 "p.yaml:1:1: hid: unknown field; did you mean `hide`?\np.yaml:2:13: tools.t.reason: {}\n\
-                 p.yaml:3:1: b: unknown field; known here: allTools, default, hide, methods, tools, version",
+                 p.yaml:3:1: b: unknown field; known here: allTools, approvals, default, hide, methods, tools, version",
                 word("off", false)
             ),
         ),

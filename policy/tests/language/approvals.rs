@@ -1,5 +1,6 @@
 //! Calls that wait for a person.
 
+use mcp_policy::document::Shown;
 use mcp_policy::{ApprovalNeeded, Approvals, Mode};
 use serde_json::json;
 
@@ -39,7 +40,13 @@ fn the_first_rule_that_asks_is_told() {
     for (rule, pointer, reason, timeout_seconds) in cases {
         let policies = one(&json!({"tools": {"t": rule}, "allTools": {"action": "approve"}}));
         let reason = reason.map(str::to_owned);
-        let needed = ApprovalNeeded { policy: PolicyId::new(Some("ns"), "p"), rule: pointer.to_owned(), reason, timeout_seconds };
+        let needed = ApprovalNeeded {
+            policy: PolicyId::new(Some("ns"), "p"),
+            rule: pointer.to_owned(),
+            reason,
+            timeout_seconds,
+            shown: Shown::Keys,
+        };
         assert_eq!(waits(&policies, r#"{"x": 11}"#).needed, [needed], "{rule}");
     }
     let small = one(&json!({"tools": {"t": {"approveIf": [{"conditions": [large]}]}}}));
@@ -157,4 +164,23 @@ fn what_cannot_be_asked_is_not_accepted() {
     assert_eq!((many(32).as_str(), many(33).contains("at most 32")), ("nothing", true));
     let beside = policy("p", &json!({"tools": {"t": {"action": "deny", "approveIf": [{"conditions": []}]}}}));
     assert_eq!(beside.warnings(), ["tools.t.approveIf: never acts beside action: deny"]);
+}
+
+/// "`approvals`: `{arguments, approvers}`": what people see of the arguments, and how many must say yes.
+#[test]
+fn a_policy_says_what_people_see_and_how_many_must_agree() {
+    for (settings, shown) in [
+        (json!({}), Shown::Keys),
+        (json!({"arguments": "digest"}), Shown::Digest),
+        (json!({"arguments": "keys", "approvers": 1}), Shown::Keys),
+        (json!({"arguments": "values", "approvers": 2}), Shown::Values),
+    ] {
+        let policies = one(&json!({"tools": {"t": {"action": "approve"}}, "approvals": settings}));
+        assert_eq!(waits(&policies, "{}").needed[0].shown, shown, "{settings}");
+    }
+    for approvers in [0, 3] {
+        let said = errors(&json!({"approvals": {"approvers": approvers}}));
+        assert!(said.starts_with("approvals.approvers: must be"), "{approvers}: {said}");
+    }
+    assert_eq!(errors(&json!({"approvals": {"approver": 2}})), "approvals.approver: unknown field; did you mean `approvers`?");
 }

@@ -92,7 +92,7 @@ fn nothing_is_defaulted_and_no_unknown_field_is_dropped() {
 fn null_is_kept_where_it_means_something() {
     for kind in Kind::ALL {
         let mut protections: BTreeSet<_> =
-            ["allTools", "hide", "methods", "tools", "tools.additionalProperties"].map(|field| format!("spec.{field}")).into();
+            ["allTools", "approvals", "hide", "methods", "tools", "tools.additionalProperties"].map(|field| format!("spec.{field}")).into();
         for rule in ["spec.allTools", "spec.tools.additionalProperties"] {
             protections
                 .extend(["approveIf", "arguments", "denyIf", "limits", "rateLimit", "require"].map(|field| format!("{rule}.{field}")));
@@ -128,6 +128,7 @@ fn the_admission_policy_of_fields_knows_every_field() {
             ("selectorFields", "/properties/selector".to_owned()),
             ("requirementFields", "/properties/selector/properties/matchExpressions/items".to_owned()),
             ("serverFields", "/properties/server".to_owned()),
+            ("approvalsFields", "/properties/approvals".to_owned()),
             ("ruleFields", rule.to_owned()),
             ("argumentsFields", format!("{rule}/properties/arguments")),
             ("conditionFields", format!("{rule}/properties/require/items")),
@@ -159,6 +160,7 @@ fn the_admission_policy_of_fields_looks_everywhere() {
             "spec.selector",
             "spec.selector.matchExpressions.items",
             "spec.server",
+            "spec.approvals",
             "rule",
             "rule.arguments",
             "rule.require.items",
