@@ -3,6 +3,8 @@
 //!
 //! `GET /v1/watch` answers with newline-delimited JSON, one [`WatchMessage`] a line; `POST /v1/report` takes one [`Report`].
 
+mod store;
+
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
@@ -10,9 +12,14 @@ use sha2::{Digest, Sha256};
 
 use crate::document::Document;
 use crate::resource::{Mode, Server};
+pub use store::{SnapshotStore, StoreCredentials};
 
-/// The version of the snapshot's form that this build writes and reads.
+/// The version of the snapshot's form, where it needs nothing that is newer.
 pub const SNAPSHOT_VERSION: &str = "1";
+/// The version of a snapshot that a sidecar of version 1 would read wrongly: it names a shared store.
+const NEXT_VERSION: &str = "2";
+/// The versions that this build reads.
+pub const SNAPSHOT_VERSIONS: [&str; 2] = [SNAPSHOT_VERSION, NEXT_VERSION];
 
 /// One line of the watch stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,12 +38,16 @@ pub enum WatchMessage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
-    /// Version of this form: [`SNAPSHOT_VERSION`]. A sidecar refuses (nack) one that it does not know.
+    /// Version of this form, the least that can read it: one of [`SNAPSHOT_VERSIONS`]. A sidecar refuses (nack) one that it does not
+    /// know.
     pub version: String,
-    /// Hex digest of `policies`: equal digests enforce the same, whichever replica computed them.
+    /// Hex digest of what is enforced: equal digests enforce the same, whichever replica computed them.
     pub sha256: String,
     /// The policies that select the pod, by namespace and name.
     pub policies: Vec<SnapshotPolicy>,
+    /// Where counters are shared; none if each sidecar counts by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Box<SnapshotStore>>,
 }
 
 /// One policy in a snapshot.
@@ -66,20 +77,32 @@ impl Snapshot {
     #[must_use]
     pub fn new(mut policies: Vec<SnapshotPolicy>) -> Self {
         policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        let sha256 = digest(&policies);
-        Self { version: SNAPSHOT_VERSION.to_owned(), sha256, policies }
+        let sha256 = digest(&policies, None);
+        Self { version: SNAPSHOT_VERSION.to_owned(), sha256, policies, store: None }
     }
 
-    /// Whether the digest is that of the policies.
+    /// The same, with counters in this store.
+    #[must_use]
+    pub fn counting_in(self, store: SnapshotStore) -> Self {
+        let sha256 = digest(&self.policies, Some(&store));
+        Self { version: NEXT_VERSION.to_owned(), sha256, store: Some(Box::new(store)), ..self }
+    }
+
+    /// Whether the digest is that of the content.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        self.sha256 == digest(&self.policies)
+        self.sha256 == digest(&self.policies, self.store.as_deref())
     }
 }
 
-fn digest(policies: &[SnapshotPolicy]) -> String {
+fn digest(policies: &[SnapshotPolicy], store: Option<&SnapshotStore>) -> String {
     // Maps in these types are ordered and their keys are strings, so the JSON is canonical and writing it cannot fail.
-    hex_sha256(&serde_json::to_vec(policies).unwrap_or_default())
+    let mut content = serde_json::to_vec(policies).unwrap_or_default();
+    if let Some(store) = store {
+        // Not the credentials: whoever sees the digest could try passwords.
+        content.extend(serde_json::to_vec(&(&store.url, &store.revision)).unwrap_or_default());
+    }
+    hex_sha256(&content)
 }
 
 /// The SHA-256 of these bytes in lower-case hex, as snapshots are named by it.
@@ -136,6 +159,26 @@ mod tests {
         assert_eq!(snapshot, Snapshot::new(vec![policy("b", 1), policy("a", 1)]));
         assert_ne!(snapshot.sha256, Snapshot::new(vec![policy("a", 2), policy("b", 1)]).sha256);
         assert_eq!(snapshot.sha256.len(), 64);
+    }
+
+    #[test]
+    fn a_store_changes_digest_and_version_and_its_password_does_not_show() {
+        let store = |password: &str, revision: &str| SnapshotStore {
+            url: "redis://valkey".to_owned(),
+            revision: revision.to_owned(),
+            credentials: StoreCredentials { password: Some(password.to_owned()), ..StoreCredentials::default() },
+        };
+        let plain = || Snapshot::new(vec![policy("a", 1)]);
+        let shared = plain().counting_in(store("geheim", "7"));
+        assert_eq!((plain().version.as_str(), shared.version.as_str()), ("1", "2"));
+        assert!(shared.is_intact() && shared.sha256 != plain().sha256);
+        assert_eq!(shared.sha256, plain().counting_in(store("other", "7")).sha256);
+        assert_ne!(shared.sha256, plain().counting_in(store("geheim", "8")).sha256);
+        assert!(!format!("{shared:?}").contains("geheim"));
+        assert_eq!(serde_json::from_str::<Snapshot>(&serde_json::to_string(&shared).unwrap()).unwrap(), shared);
+        let moved =
+            Snapshot { store: Some(Box::new(SnapshotStore { url: "redis://mallory".to_owned(), ..store("geheim", "7") })), ..shared };
+        assert!(!moved.is_intact());
     }
 
     #[test]

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod decision_id;
 pub mod metrics;
+pub mod store_metrics;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -26,6 +27,7 @@ use crate::message::mirrored;
 use crate::message::{Malformed, ToolCall};
 use crate::respond;
 use crate::state::{Enforced, State};
+use crate::store::Receipt;
 
 /// Longer tool names are cut in audit lines; such a name is refused, and only its beginning is of use.
 const MAX_AUDIT_NAME: usize = 256;
@@ -173,7 +175,7 @@ pub struct Record {
     upstream_status: Option<u16>,
     upstream_fault: Option<AnswerFault>,
     forwarded: Option<Instant>,
-    reservation: Option<Reservation>,
+    reservation: Option<(Reservation, Receipt)>,
     counted: bool,
 }
 
@@ -219,12 +221,12 @@ impl Record {
     }
 
     /// Allowed, and about to be forwarded.
-    pub fn allowed(&mut self, allowed: Allowed, enforced: &Enforced) {
+    pub fn allowed(&mut self, allowed: Allowed, receipt: Receipt, enforced: &Enforced) {
         self.by(allowed.policy.as_ref(), allowed.rule, enforced);
         for (policy, counter) in &allowed.without_session {
             self.books.metrics.counted_without_session(&policy.to_string(), counter);
         }
-        self.reservation = Some(allowed.reservation);
+        self.reservation = Some((allowed.reservation, receipt));
         self.forwarded = Some(Instant::now());
         self.verdict = Some(Code::Allowed);
     }
@@ -269,8 +271,8 @@ impl Record {
 
     /// The tool certainly did not run: gives the call's counters back.
     pub fn refund(&mut self) {
-        if let Some(reservation) = self.reservation.take() {
-            self.books.state.refund(reservation);
+        if let Some((reservation, receipt)) = self.reservation.take() {
+            self.books.state.refund(reservation, &receipt);
         }
     }
 

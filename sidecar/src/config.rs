@@ -11,6 +11,7 @@ use http::Uri;
 use serde::Deserialize;
 
 use crate::stdio::child::ServerCommand;
+use crate::store::StoreAddress;
 
 /// Port of the proxy: captured connections arrive here.
 pub const PROXY_PORT: u16 = 14140;
@@ -49,6 +50,8 @@ pub struct Config {
     pub upstream: Upstream,
     /// Where policies come from.
     pub source: Source,
+    /// Where counters are shared, unless the operator says it.
+    pub store: Option<StoreAddress>,
     /// The server as audit lines name it: `namespace/pod`, the upstream's authority, or the name of the program.
     pub server: String,
     /// The pod's own probes, which pass without policy.
@@ -64,6 +67,8 @@ pub struct Config {
 pub struct StdioConfig {
     /// Where policies are: a file, or a folder of files.
     pub policy: PathBuf,
+    /// Where counters are shared.
+    pub store: Option<StoreAddress>,
     /// The server.
     pub server: ServerCommand,
     /// Where health and metrics are served; nowhere if none.
@@ -170,6 +175,8 @@ pub struct OperatorSource {
     pub ca_file: PathBuf,
     /// The bearer token, read again for each request: the kubelet rotates it.
     pub token_file: PathBuf,
+    /// Namespace of the pod: sidecars of one namespace share counters, where there is a store.
+    pub namespace: String,
 }
 
 /// A probe of the pod itself, by its port with names resolved. Exactly these requests pass without policy.
@@ -301,6 +308,9 @@ pub enum ConfigError {
         /// What the system said.
         reason: String,
     },
+    /// The counter store cannot be used.
+    #[error(transparent)]
+    Store(#[from] crate::store::AddressError),
     /// The upstream's URL cannot be used.
     #[error("upstream {url}: {reason}")]
     Upstream {
@@ -329,12 +339,20 @@ impl Config {
             }
             _ => Vec::new(),
         };
+        let (namespace, name) = (required(ENV_POD_NAMESPACE)?, required(ENV_POD_NAME)?);
         Ok(Self {
             proxy: Listen::Any(PROXY_PORT),
             admin: Some(Listen::Any(ADMIN_PORT)),
             upstream: Upstream::Captured,
-            source: Source::Operator(OperatorSource { host, port, ca_file: run_dir.join("ca.crt"), token_file: run_dir.join("token") }),
-            server: format!("{}/{}", required(ENV_POD_NAMESPACE)?, required(ENV_POD_NAME)?),
+            source: Source::Operator(OperatorSource {
+                host,
+                port,
+                ca_file: run_dir.join("ca.crt"),
+                token_file: run_dir.join("token"),
+                namespace: namespace.clone(),
+            }),
+            server: format!("{namespace}/{name}"),
+            store: None,
             probes,
             limits: Limits::default(),
             drain: DrainTimes::default(),
@@ -362,6 +380,7 @@ impl Config {
             server,
             upstream,
             source: Source::File(policy),
+            store: None,
             probes: Vec::new(),
             limits: Limits::default(),
             // Without endpoints that have to forget it, a server on a laptop ends as soon as its calls do.

@@ -29,6 +29,7 @@ pub mod session;
 pub mod source;
 pub mod state;
 pub mod stdio;
+pub mod store;
 pub mod telemetry;
 pub mod two_endpoints;
 pub mod upstream;
@@ -57,6 +58,7 @@ use crate::proxy::{Peer, Proxy};
 use crate::state::State;
 use crate::stdio::child::Server;
 use crate::stdio::{Conversation, Pair};
+use crate::store::StoreAddress;
 use crate::upstream::{Destination, Link};
 
 /// Connections of the admin port: kubelet, scraper, a person.
@@ -80,7 +82,7 @@ pub struct Bound {
 /// Starts a sidecar. Audit lines go to `audit`. Whatever is wrong with the configuration or the policy file is found before
 /// anything is bound. To be called within a tokio runtime.
 pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, Error> {
-    let mut core = Core::load(config.source)?;
+    let mut core = Core::load(config.source, config.store)?;
     let (proxy_listener, proxy_address) = bind(config.proxy)?;
     let (books, audit) = core.open(config.admin, &config.limits, audit)?;
     let bridge = match &config.upstream {
@@ -116,7 +118,7 @@ where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
 {
-    let mut core = Core::load(Source::File(config.policy))?;
+    let mut core = Core::load(Source::File(config.policy), config.store)?;
     let (books, audit) = core.open(config.admin.map(Listen::At), &config.limits, audit)?;
     let Server { process, input, output } = config.server.start()?;
     let Core { drain, admin, tasks, .. } = core;
@@ -137,8 +139,9 @@ struct Core {
 
 impl Core {
     /// Puts the first policies in force, and follows their changes.
-    fn load(source: Source) -> Result<Self, Error> {
+    fn load(source: Source, store: Option<StoreAddress>) -> Result<Self, Error> {
         let state = Arc::new(State::default());
+        state.share_counters(store, "");
         let mut tasks = JoinSet::new();
         let mut desk = None;
         match source {

@@ -14,6 +14,7 @@ use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConf
 use mcp_policy_sidecar::drain::{self, Drain};
 use mcp_policy_sidecar::error::{EXIT_CONFIGURATION, EXIT_RUN_TIME, Error};
 use mcp_policy_sidecar::stdio::child::ServerCommand;
+use mcp_policy_sidecar::store::StoreAddress;
 use mcp_policy_sidecar::{capture, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -67,6 +68,13 @@ struct Run {
     /// Address for health and metrics
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
+    /// Counter store that several sidecars share: redis://host:port, redis+sentinel://host,host/name or redis+cluster://host,host, and
+    /// rediss for TLS; without it each counts by itself
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Folder with `username`, `password`, `sentinel-username`, `sentinel-password` and `ca.crt` of the store, those that it needs
+    #[arg(long, value_name = "FOLDER", requires = "store")]
+    store_credentials: Option<PathBuf>,
     /// File to which audit lines are appended; without it they go to standard output, or to standard error where that is MCP's
     #[arg(long, value_name = "FILE")]
     audit: Option<PathBuf>,
@@ -111,18 +119,23 @@ fn start(command: Command) -> anyhow::Result<u8> {
 
 /// Guards one server, in the form that the options ask for.
 fn guard(run: Run) -> anyhow::Result<u8> {
-    let Run { policy, listen, upstream, sse_path, admin, audit, command } = run;
+    let Run { policy, listen, upstream, sse_path, admin, store, store_credentials, audit, command } = run;
     let mut command = command.into_iter();
     let server = command.next().map(|program| ServerCommand { program, arguments: command.collect() });
+    let store = store
+        .map(|url| StoreAddress::read(&url, store_credentials.as_deref()).map_err(ConfigError::from))
+        .transpose()
+        .map_err(Error::from)?;
     let audit = audit.map(|path| append_to(&path)).transpose()?;
+    let sharing = |config: Config| Config { store: store.clone(), ..config };
     match (listen, upstream, server) {
         (Some(listen), Some(url), _) => {
             let upstream = UpstreamUrl::parse(&url).and_then(|upstream| upstream.with_sse_path(sse_path));
-            serve(upstream.map(|upstream| Config::standalone(policy, listen, upstream, admin)), or(audit, stdout()))
+            serve(upstream.map(|upstream| sharing(Config::standalone(policy, listen, upstream, admin))), or(audit, stdout()))
         }
-        (Some(listen), None, Some(server)) => serve(Ok(Config::offering(policy, listen, server, admin)), or(audit, stdout())),
+        (Some(listen), None, Some(server)) => serve(Ok(sharing(Config::offering(policy, listen, server, admin))), or(audit, stdout())),
         (None, _, Some(server)) => {
-            let config = StdioConfig { policy, server, admin, limits: Limits::default() };
+            let config = StdioConfig { policy, store, server, admin, limits: Limits::default() };
             converse(config, or(audit, stderr()))
         }
         // What clap has not let through.

@@ -5,16 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mcp_policy::read::Manifest;
-use mcp_policy::snapshot::SNAPSHOT_VERSION;
+use mcp_policy::snapshot::{SNAPSHOT_VERSION, SNAPSHOT_VERSIONS};
 use mcp_policy::{
-    Approvals, Call, CompileErrors, CounterUsage, Counters, Document, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot,
+    Approvals, Call, CompileErrors, CounterUsage, Counters, Document, Judged, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot,
 };
 use mcp_policy::{Reservation, compile};
 use tokio::sync::watch;
 
+use crate::books::store_metrics::StoreMetrics;
 use crate::front::exposure::Exposure;
+use crate::store::{self, AddressError, Answer, Receipt, Store, StoreAddress};
 
 /// The policies in force and what belongs to them. Never changed, only replaced.
 #[derive(Debug, Default)]
@@ -29,6 +31,8 @@ pub struct Enforced {
     pub revisions: Vec<Revision>,
     /// What the policies' authors may not have meant.
     pub warnings: Vec<String>,
+    /// Where a snapshot says that counters are shared.
+    pub store: Option<StoreAddress>,
 }
 
 /// Names a snapshot.
@@ -57,7 +61,7 @@ pub struct Revision {
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The form is of another version.
-    #[error("snapshot version {0} is not known to this sidecar, which reads version {SNAPSHOT_VERSION}")]
+    #[error("snapshot version {0} is not known to this sidecar, which reads versions {known}", known = SNAPSHOT_VERSIONS.join(" and "))]
     Version(String),
     /// The digest is not that of the content.
     #[error("the digest of the snapshot is not that of its policies")]
@@ -70,6 +74,9 @@ pub enum ApplyError {
         /// All that is wrong with it.
         errors: CompileErrors,
     },
+    /// The counter store cannot be.
+    #[error(transparent)]
+    Store(#[from] AddressError),
     /// The files cannot be read as policies; all that is wrong, one a line.
     #[error("{0}")]
     File(String),
@@ -78,7 +85,7 @@ pub enum ApplyError {
 impl Enforced {
     /// Checks and compiles a snapshot.
     pub fn from_snapshot(snapshot: &Snapshot) -> Result<Self, ApplyError> {
-        if snapshot.version != SNAPSHOT_VERSION {
+        if !SNAPSHOT_VERSIONS.contains(&snapshot.version.as_str()) {
             return Err(ApplyError::Version(snapshot.version.clone()));
         }
         if !snapshot.is_intact() {
@@ -92,7 +99,9 @@ impl Enforced {
             server: &policy.server,
             revision: policy.generation.to_string(),
         });
-        Self::compile(parts, SnapshotId { version: snapshot.version.clone(), sha256: snapshot.sha256.clone() })
+        let store = snapshot.store.as_ref().map(|store| StoreAddress::parse(&store.url, store.credentials.clone())).transpose()?;
+        let enforced = Self::compile(parts, SnapshotId { version: snapshot.version.clone(), sha256: snapshot.sha256.clone() })?;
+        Ok(Self { store, ..enforced })
     }
 
     /// Compiles the policies of files. `sha256` names the files' content.
@@ -126,7 +135,7 @@ impl Enforced {
             policies.push(policy);
             revisions.push(Revision { policy: part.id, revision: part.revision, mode: part.mode, accepted: part.document.is_some() });
         }
-        Ok(Self { policies: Policies::new(policies), exposure, snapshot: Some(snapshot), revisions, warnings })
+        Ok(Self { policies: Policies::new(policies), exposure, snapshot: Some(snapshot), revisions, warnings, store: None })
     }
 
     /// The revision of a policy that is in force.
@@ -158,6 +167,15 @@ pub struct FilePolicy {
     pub revision: String,
 }
 
+/// A decision, and what it took of shared counters.
+#[derive(Debug)]
+pub struct Decided {
+    /// The decision; what it holds is what was taken in memory.
+    pub outcome: Outcome,
+    /// What was taken in the store.
+    pub receipt: Receipt,
+}
+
 /// One policy on its way to being compiled.
 struct Part<'a> {
     id: PolicyId,
@@ -172,6 +190,9 @@ struct Part<'a> {
 pub struct State {
     enforced: ArcSwap<Enforced>,
     counters: Mutex<Counters>,
+    /// Where counters are shared with other sidecars.
+    store: ArcSwapOption<Store>,
+    store_metrics: StoreMetrics,
     started: Instant,
     changes: watch::Sender<()>,
     /// Nanoseconds after `started` when the source last confirmed what is enforced.
@@ -183,6 +204,8 @@ impl Default for State {
         Self {
             enforced: ArcSwap::default(),
             counters: Mutex::default(),
+            store: ArcSwapOption::empty(),
+            store_metrics: StoreMetrics::default(),
             started: Instant::now(),
             changes: watch::Sender::new(()),
             confirmed: AtomicU64::new(0),
@@ -231,21 +254,65 @@ impl State {
         self.started.elapsed().saturating_sub(Duration::from_nanos(self.confirmed.load(Ordering::Relaxed)))
     }
 
-    /// Decides a call by these policies, and reserves. No rule is asked while the counters are held.
-    pub fn decide(&self, policies: &Policies, call: &Call<'_>) -> Outcome {
-        let judged = policies.judge(call);
-        judged.reserve(&mut self.counters(), self.started.elapsed())
+    /// Counts in this store from now on, or each sidecar by itself. `namespace` is that of the server. To be called within a tokio
+    /// runtime.
+    pub fn share_counters(&self, address: Option<StoreAddress>, namespace: &str) {
+        // A connection that serves is kept.
+        if self.store().as_ref().map(|store| store.address()) != address.as_ref() {
+            let open = |address| Arc::new(Store::open(address, namespace, self.store_metrics.clone()));
+            self.store.store(address.map(open));
+        }
+    }
+
+    /// Where counters are shared.
+    #[must_use]
+    pub fn store(&self) -> Option<Arc<Store>> {
+        self.store.load_full()
+    }
+
+    /// What is counted of the store.
+    #[must_use]
+    pub fn store_metrics(&self) -> &StoreMetrics {
+        &self.store_metrics
+    }
+
+    /// Decides a call by these policies, and reserves: in memory, or in the store. No rule is asked while counters are held or waited
+    /// for.
+    pub async fn decide(&self, policies: &Policies, call: &Call<'_>) -> Decided {
+        self.reserve(policies.judge(call)).await
+    }
+
+    async fn reserve(&self, judged: Judged<'_>) -> Decided {
+        let Some(store) = self.store() else {
+            let outcome = judged.reserve(&mut self.counters(), self.started.elapsed());
+            return Decided { outcome, receipt: Receipt::default() };
+        };
+        let wants = judged.wants();
+        if wants.is_empty() {
+            return Decided { outcome: judged.conclude(&[]), receipt: Receipt::default() };
+        }
+        match store.take(&wants).await {
+            Ok(Answer { found, receipt }) => Decided { outcome: judged.conclude(&found), receipt },
+            Err(error) => {
+                tracing::debug!(%error, "a call is decided without the counter store");
+                self.store_metrics.fell_back();
+                let outcome = judged.without_store(&mut self.counters(), self.started.elapsed(), store::RETRY_AFTER_SECONDS);
+                Decided { outcome, receipt: Receipt::default() }
+            }
+        }
     }
 
     /// Decides a call anew with what was approved of it, and reserves.
-    pub fn decide_approved(&self, policies: &Policies, call: &Call<'_>, approvals: &Approvals) -> Outcome {
-        let judged = policies.judge(call).approved(approvals);
-        judged.reserve(&mut self.counters(), self.started.elapsed())
+    pub async fn decide_approved(&self, policies: &Policies, call: &Call<'_>, approvals: &Approvals) -> Decided {
+        self.reserve(policies.judge(call).approved(approvals)).await
     }
 
     /// Gives back what a call took that certainly did not run.
-    pub fn refund(&self, reservation: Reservation) {
+    pub fn refund(&self, reservation: Reservation, receipt: &Receipt) {
         self.counters().refund(reservation);
+        if let Some(store) = self.store() {
+            store.refund(receipt);
+        }
     }
 
     /// How full the counters of the enforced policies are.
@@ -338,7 +405,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_another_version_is_not_applied() {
-        let snapshot = Snapshot { version: "2".to_owned(), ..Snapshot::new(Vec::new()) };
+        let snapshot = Snapshot { version: "3".to_owned(), ..Snapshot::new(Vec::new()) };
         assert!(matches!(Enforced::from_snapshot(&snapshot), Err(ApplyError::Version(_))));
     }
 }

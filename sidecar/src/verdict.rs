@@ -16,7 +16,7 @@ use crate::message::era::Era;
 use crate::message::{self, Id, Message, Request, ToolCall};
 use crate::respond;
 use crate::session::Sessions;
-use crate::state::Enforced;
+use crate::state::{Decided, Enforced};
 
 /// A message that was read, and where it comes from.
 #[derive(Debug)]
@@ -80,13 +80,13 @@ async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>,
         server: received.server,
     };
     let began = Instant::now();
-    let Outcome { mut decision, mut audited } = books.state.decide(&enforced.policies, &asked);
+    let Decided { outcome: Outcome { mut decision, mut audited }, mut receipt } = books.state.decide(&enforced.policies, &asked).await;
     books.metrics.decision_took(began.elapsed());
     if let Decision::Refused(refusal) = &decision
         && refusal.code == Code::ApprovalRequired
     {
         match ask(books, enforced, received, (id, call, &asked), refusal, record).await {
-            Ok(anew) => Outcome { decision, audited } = anew,
+            Ok(anew) => Decided { outcome: Outcome { decision, audited }, receipt } = anew,
             Err(answer) => {
                 record.audited(audited, enforced);
                 return Verdict::Answered(answer);
@@ -104,7 +104,7 @@ async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>,
             }
         }
         Decision::Allowed(allowed) => {
-            record.allowed(allowed, enforced);
+            record.allowed(allowed, receipt, enforced);
             Verdict::Passes(Asked::Call { id: id.clone(), tool: call.name.clone() })
         }
     }
@@ -118,14 +118,14 @@ async fn ask(
     (id, call, asked): (&Id, &ToolCall, &Call<'_>),
     refusal: &Refusal,
     record: &mut Record,
-) -> Result<Outcome, Response<Bytes>> {
+) -> Result<Decided, Response<Bytes>> {
     let (Some(approvals), Some(desk)) = (&refusal.waits_for, &books.desk) else {
         record.refused(refusal, enforced);
         return Err(respond::denied_call(id, received.era, &call.name, refusal, record.decision_id()));
     };
     let (era, tool) = (received.era, &call.name);
     match desk.ask(asked, call, approvals, enforced).await {
-        ApprovalAnswer::Granted => Ok(books.state.decide_approved(&enforced.policies, asked, approvals)),
+        ApprovalAnswer::Granted => Ok(books.state.decide_approved(&enforced.policies, asked, approvals).await),
         ApprovalAnswer::Waiting { approval } => {
             record.refused(refusal, enforced);
             Err(respond::approval::waiting(id, era, tool, refusal, &approval, record.decision_id()))

@@ -180,7 +180,13 @@ fn run_dir(ca: &Ca, token: &str) -> TempDir {
 }
 
 fn source(port: u16, dir: &Path) -> Source {
-    Source::Operator(OperatorSource { host: "localhost".into(), port, ca_file: dir.join("ca.crt"), token_file: dir.join("token") })
+    Source::Operator(OperatorSource {
+        host: "localhost".into(),
+        port,
+        ca_file: dir.join("ca.crt"),
+        token_file: dir.join("token"),
+        namespace: "imaging".into(),
+    })
 }
 
 fn snapshot(tool: &str, generation: i64) -> Snapshot {

@@ -126,6 +126,7 @@ impl Metrics {
         registry.register("upstream_faults", help, upstream_faults.clone());
         registry.register("requests_in_flight", "Requests whose answer has not ended", in_flight.clone());
         registry.register("build", "The build that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        state.store_metrics().register(&mut registry);
         registry.register_collector(Box::new(Scraped(state)));
         Self {
             registry: Arc::new(registry),
@@ -258,11 +259,19 @@ impl Collector for Scraped {
             for one in &usage {
                 ConstGauge::new(one.max).encode(family.encode_family(&labels(&one.policy, &one.counter))?)?;
             }
-            let help = "How full the fullest budget of the counter is";
-            let mut family = encoder.encode_descriptor("limit_used_ratio", help, None, max.metric_type())?;
-            for one in &usage {
-                ConstGauge::new(ratio(one.used, one.max)).encode(family.encode_family(&labels(&one.policy, &one.counter))?)?;
+            // What others took in a shared store is not known here.
+            if self.0.store().is_none() {
+                let help = "How full the fullest budget of the counter is";
+                let mut family = encoder.encode_descriptor("limit_used_ratio", help, None, max.metric_type())?;
+                for one in &usage {
+                    ConstGauge::new(ratio(one.used, one.max)).encode(family.encode_family(&labels(&one.policy, &one.counter))?)?;
+                }
             }
+        }
+        if let Some(store) = self.0.store() {
+            let connected = ConstGauge::new(i64::from(store.is_connected()));
+            let help = "Whether the shared counter store is connected; if not, it is not asked and nobody waits for it";
+            connected.encode(encoder.encode_descriptor("store_connected", help, None, connected.metric_type())?)?;
         }
         let age = ConstGauge::new(self.0.age().as_secs_f64());
         let help = "Time since the source of policies last confirmed what is enforced";

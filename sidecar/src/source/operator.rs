@@ -129,6 +129,7 @@ impl Watch<'_> {
         let report = match enforced {
             Ok(enforced) => {
                 tracing::info!(snapshot.sha256 = sha256, policies = enforced.revisions.len(), "a snapshot is in force");
+                self.state.share_counters(enforced.store.clone(), &self.source.namespace);
                 self.state.apply(enforced);
                 Report { sha256, result: ReportResult::Ack, error: None }
             }

@@ -16,7 +16,13 @@ use crate::{EXPORT, imaging, initialize};
 async fn without_a_policy_calls_are_refused_and_the_sidecar_is_not_ready() {
     let server = Server::with_tools(&[]).await;
     let nowhere = std::env::temp_dir().join("mcp-policy-test-no-such-folder");
-    let source = OperatorSource { host: "127.0.0.1".into(), port: 1, ca_file: nowhere.join("ca.crt"), token_file: nowhere.join("token") };
+    let source = OperatorSource {
+        host: "127.0.0.1".into(),
+        port: 1,
+        ca_file: nowhere.join("ca.crt"),
+        token_file: nowhere.join("token"),
+        namespace: "imaging".into(),
+    };
     let sidecar = Sidecar::following(&server.url(), Source::Operator(source));
     assert_eq!(sidecar.call(EXPORT).await.denial()["code"], "no_policy");
     let listed = sidecar.post(&json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"})).await;

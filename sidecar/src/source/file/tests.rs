@@ -1,6 +1,6 @@
 use std::os::unix::fs::symlink;
 
-use mcp_policy::{Call, Caller, Decision, ServerName};
+use mcp_policy::{Call, Caller, Counters, Decision, ServerName};
 use tempfile::TempDir;
 
 use super::*;
@@ -23,7 +23,8 @@ fn loaded(path: &Path) -> Result<Enforced, String> {
 fn allows(state: &State, tool: &str) -> bool {
     let caller = Caller::anonymous([127, 0, 0, 1].into());
     let call = Call { tool, arguments: "", caller: &caller, session: None, server: ServerName { namespace: "", name: "s" } };
-    matches!(state.decide(&state.enforced().policies, &call).decision, Decision::Allowed(_))
+    let outcome = state.enforced().policies.decide(&mut Counters::default(), &call, Duration::ZERO);
+    matches!(outcome.decision, Decision::Allowed(_))
 }
 
 #[test]
