@@ -165,6 +165,12 @@ impl Judged {
         is_here && selection.pods.matches(pod.labels)
     }
 
+    /// Whether the revision in force has a limit.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.in_force.as_ref().is_some_and(|revision| revision.has_limits)
+    }
+
     /// The policy as the sidecars get it.
     #[must_use]
     pub fn to_snapshot(&self) -> SnapshotPolicy {

@@ -49,6 +49,7 @@ impl Health {
                 }
                 Part::Namespaces => "the namespaces are not read",
                 Part::Pods => "the pods are not read",
+                Part::Store => "the Secret of the counter store is not read",
             };
             unless(self.world.has(part), lack, self.troubles.of(part).get());
         }

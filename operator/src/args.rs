@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::inject::{Resources, Settings};
-use crate::names;
+use crate::{names, store};
 
 /// The operator of mcp-policy.
 #[derive(Debug, Parser)]
@@ -67,6 +67,14 @@ pub struct Args {
     #[arg(long, env = "MCP_POLICY_UNGOVERNED_NAMESPACES", value_delimiter = ',', default_value = "kube-system,kube-node-lease")]
     pub ungoverned_namespaces: Vec<String>,
 
+    /// Counter store that all sidecars share; without it, each counts by itself.
+    #[arg(long, env = "MCP_POLICY_STORE_URL")]
+    pub store_url: Option<String>,
+
+    /// Secret of the operator's namespace with the store's credentials: username, password, sentinel-username, sentinel-password, ca.crt.
+    #[arg(long, env = "MCP_POLICY_STORE_SECRET", requires = "store_url")]
+    pub store_secret: Option<String>,
+
     /// What to do; without a command, the operator runs.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -94,6 +102,8 @@ pub struct Config {
     pub admin_port: u16,
     /// Namespaces that no cluster policy governs; the operator's own is one.
     pub ungoverned_namespaces: Vec<String>,
+    /// Where counters are shared; none if each sidecar counts by itself.
+    pub store: Option<store::Settings>,
     /// What is injected.
     pub injection: Settings,
 }
@@ -124,6 +134,8 @@ impl Args {
                 memory_limit: self.sidecar_memory_limit,
             },
         };
+        let secret = self.store_secret;
+        let store = self.store_url.map(|url| store::Settings { url, secret });
         let mut ungoverned_namespaces = self.ungoverned_namespaces;
         ungoverned_namespaces.push(self.namespace.clone());
         Ok(Config {
@@ -133,6 +145,7 @@ impl Args {
             https_port: self.https_port,
             admin_port: self.admin_port,
             ungoverned_namespaces,
+            store,
             injection,
         })
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::Api;
 use kube::runtime::watcher::Event;
@@ -24,6 +24,7 @@ use crate::distribute::Hub;
 use crate::metrics::{Metrics, Watched};
 use crate::pod::{Pod, WatchedPod};
 use crate::select::Snapshots;
+use crate::store;
 use crate::tally::Tally;
 use crate::watch::{Selection, Troubles};
 use crate::world::{Part, PodKey, World};
@@ -47,6 +48,8 @@ pub struct Controller {
     pub metrics: Metrics,
     /// What is wrong with the watches.
     pub troubles: Troubles,
+    /// Where counters are shared, and in which namespace its Secret is.
+    pub store: Option<(store::Settings, String)>,
 }
 
 /// What is to be published, and when.
@@ -83,12 +86,14 @@ impl Controller {
         let mut namespaces = pin!(self.watch(namespaces, Selection::all(), Part::Namespaces));
         // Ended pods keep their name until they are deleted, and are governed by nobody.
         let living = Selection::fields("status.phase!=Succeeded,status.phase!=Failed");
-        let mut pods = pin!(self.watch(Api::<WatchedPod>::all(client), living, Part::Pods));
+        let mut pods = pin!(self.watch(Api::<WatchedPod>::all(client.clone()), living, Part::Pods));
+        let mut secrets = pin!(self.watch_secret(client));
 
         let mut pending = Pending::default();
         let mut listed_policies = HashMap::new();
         let mut listed_namespaces = HashSet::new();
         let mut listed_pods = HashSet::new();
+        let mut is_secret_listed = false;
         loop {
             let due = pending.due().filter(|_| self.world.is_complete());
             tokio::select! {
@@ -106,6 +111,12 @@ impl Controller {
                 }
                 Some(event) = pods.next() => {
                     if self.take_pod(event, &mut listed_pods) {
+                        pending.add(false);
+                        self.changed.send_replace(());
+                    }
+                }
+                Some(event) = secrets.next() => {
+                    if self.take_secret(event, &mut is_secret_listed) {
                         pending.add(false);
                         self.changed.send_replace(());
                     }
@@ -133,8 +144,44 @@ impl Controller {
             Part::ClusterPolicies => Watched::ClusterPolicies,
             Part::Namespaces => Watched::Namespaces,
             Part::Pods => Watched::Pods,
+            Part::Store => Watched::StoreSecret,
         };
         crate::watch::watch(api, selection, watched, &self.metrics, self.troubles.of(part).clone())
+    }
+
+    /// The Secret of the counter store; without one, what is known is all there is.
+    fn watch_secret(&self, client: Client) -> impl Stream<Item = Event<Secret>> + use<> {
+        if let Some((store::Settings { secret: Some(secret), .. }, namespace)) = &self.store {
+            let api = Api::namespaced(client, namespace);
+            return self.watch(api, Selection::fields(&format!("metadata.name={secret}")), Part::Store).left_stream();
+        }
+        self.share_counters(None);
+        stream::pending().right_stream()
+    }
+
+    /// Takes an event about the Secret of the counter store. True if sidecars have to know.
+    fn take_secret(&self, event: Event<Secret>, is_listed: &mut bool) -> bool {
+        match event {
+            Event::Init => {
+                *is_listed = false;
+                return false;
+            }
+            Event::InitApply(secret) | Event::Apply(secret) => {
+                *is_listed = true;
+                self.share_counters(Some(&secret));
+            }
+            Event::InitDone if *is_listed => return false,
+            Event::InitDone | Event::Delete(_) => {
+                tracing::warn!("the Secret of the counter store is not there; a store that asks for credentials lets no sidecar in");
+                self.share_counters(None);
+            }
+        }
+        true
+    }
+
+    fn share_counters(&self, secret: Option<&Secret>) {
+        self.world.policies_mut().store = self.store.as_ref().map(|(settings, _)| settings.store(secret));
+        self.world.mark_read(Part::Store);
     }
 
     /// Takes an event about a policy of this kind. True if sidecars may have to know.

@@ -141,6 +141,7 @@ impl Leader {
         self.metrics.set_pods(PodState::Uncovered, totals.selected - totals.injected);
         let of = |policy: &Arc<Judged>| {
             let coverage = coverages.get(&policy.id).cloned().unwrap_or_default();
+            let coverage = Coverage { shares_counters: policies.store.is_some(), ..coverage };
             match policy.namespace_selector() {
                 None => Coverage { namespaces: usize::from(policy.id.namespace().is_some()), ..coverage },
                 Some(selector) => Coverage {

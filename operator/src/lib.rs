@@ -31,6 +31,7 @@ pub mod run;
 pub mod select;
 pub mod server;
 pub mod status;
+pub mod store;
 pub mod tally;
 pub mod telemetry;
 pub mod tls;

@@ -125,6 +125,8 @@ closed_set! {
         Pods = "pods",
         /// The Secret with the certificates.
         Secret = "secrets",
+        /// The Secret with the counter store's credentials.
+        StoreSecret = "store_secrets",
         /// The CA in governed namespaces.
         ConfigMaps = "configmaps",
         /// The webhook configuration.

@@ -58,6 +58,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         changed,
         metrics: metrics.clone(),
         troubles: troubles.clone(),
+        store: config.store.clone().map(|store| (store, config.namespace.clone())),
     };
     essential.spawn(named("controller", controller.run(client.clone())));
     let follow = trust::follow(client.clone(), config.namespace.clone(), Arc::clone(&served), secret, metrics.clone());

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use mcp_policy::snapshot::SnapshotStore;
 use mcp_policy::{PolicyId, Snapshot};
 
 use crate::accept::{Judged, Place};
@@ -17,6 +18,8 @@ use crate::namespaces::{Labels, Namespaces};
 pub struct Policies {
     /// The namespaces.
     pub namespaces: Namespaces,
+    /// Where counters are shared.
+    pub store: Option<SnapshotStore>,
     of_cluster: BTreeMap<String, Arc<Judged>>,
     by_namespace: BTreeMap<String, BTreeMap<String, Arc<Judged>>>,
 }
@@ -112,7 +115,15 @@ impl<'a> Snapshots<'a> {
         let policies: &'a Policies = self.policies;
         let governing: Vec<_> = policies.governing(namespace, labels).collect();
         let key = governing.iter().map(|policy| &policy.id).collect();
-        let snapshot = || Arc::new(Snapshot::new(governing.iter().map(|policy| policy.to_snapshot()).collect()));
+        let snapshot = || {
+            let snapshot = Snapshot::new(governing.iter().map(|policy| policy.to_snapshot()).collect());
+            // Where nothing is counted, nobody needs to be let in.
+            let counts = governing.iter().any(|policy| policy.has_limits());
+            Arc::new(match policies.store.clone().filter(|_| counts) {
+                Some(store) => snapshot.counting_in(store),
+                None => snapshot,
+            })
+        };
         Arc::clone(self.by_governing.entry(key).or_insert_with(snapshot))
     }
 }

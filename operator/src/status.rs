@@ -35,6 +35,8 @@ pub struct Coverage {
     pub namespaces: usize,
     /// The namespaces that a cluster policy selects in vain, since they are never governed.
     pub left_out: Vec<String>,
+    /// Whether pods count together, in a shared store.
+    pub shares_counters: bool,
 }
 
 impl Coverage {
@@ -186,10 +188,12 @@ fn enforce(enforcing: u32, selected: u32) -> String {
 }
 
 fn limits_per_pod(policy: &Judged, coverage: &Coverage) -> State {
-    let has_limits = policy.in_force.as_ref().is_some_and(|revision| revision.has_limits);
     let pods = coverage.selected;
-    let (holds, reason, message) = match (has_limits, pods) {
+    let (holds, reason, message) = match (policy.has_limits(), pods) {
         (false, _) => (false, "NoLimits", "The policy has no limits.".to_owned()),
+        (true, _) if coverage.shares_counters => {
+            (false, "SharedStore", "The selected pods of a namespace count together, in the shared store.".to_owned())
+        }
         (true, 0 | 1) => (false, "OnePod", "At most one pod is selected, so its counts are all there are.".to_owned()),
         (true, _) => (
             true,
@@ -365,6 +369,8 @@ mod tests {
         assert_eq!((holds, reason), ("True", "SeveralPods"));
         assert!(message.contains("up to 3 times each limit"), "{message}");
         assert_eq!(told(&of(&limited, 1), LIMITS_PER_POD).0, "False");
+        let shared = status(&limited, &Coverage { shares_counters: true, ..counts(3, 3, 3) }, None, at(0));
+        assert_eq!((told(&shared, LIMITS_PER_POD).0, told(&shared, LIMITS_PER_POD).1), ("False", "SharedStore"));
         assert_eq!(told(&of(&unlimited, 3), LIMITS_PER_POD).1, "NoLimits");
     }
 

@@ -34,11 +34,13 @@ pub enum Part {
     Namespaces,
     /// Pods.
     Pods,
+    /// The Secret of the counter store.
+    Store,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Policies, Self::ClusterPolicies, Self::Namespaces, Self::Pods];
+    pub const ALL: [Self; 5] = [Self::Policies, Self::ClusterPolicies, Self::Namespaces, Self::Pods, Self::Store];
 }
 
 /// A lock is held for a moment, never while waiting; no code that holds one can panic halfway through a change.

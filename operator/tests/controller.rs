@@ -37,6 +37,7 @@ fn control(answer: impl Fn(&support::Asked) -> (StatusCode, Value) + Clone + Sen
         changed,
         metrics: Metrics::default(),
         troubles: case.troubles.clone(),
+        store: None,
     };
     tokio::spawn(controller.run(client));
     case
