@@ -22,6 +22,12 @@ pub fn python(list: &str) -> String {
     prepare(&["python", list])
 }
 
+/// A Redis server; `redis-cli` is with it.
+pub fn redis_server() -> String {
+    static SERVER: OnceLock<String> = OnceLock::new();
+    SERVER.get_or_init(|| prepare(&["redis"])).clone()
+}
+
 fn prepare(what: &[&str]) -> String {
     let output = Command::new(folder().join("prepare")).args(what).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "prepare {what:?} failed");

@@ -1,0 +1,91 @@
+//! What a shared counter costs, against one local Redis: the time of a call beside that of a bare `PING` on a connection of its own, and
+//! calls a second with many under way. `cargo run --release --package mcp-policy-interop --example store_bench`
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::cast_precision_loss, reason = "a bench prints, and fails by panicking")]
+
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mcp_policy::snapshot::StoreCredentials;
+use mcp_policy::{Call, Caller, Decision, Policies, PolicyId, ServerName, compile, read};
+use mcp_policy_interop::prepared;
+use mcp_policy_sidecar::state::State;
+use mcp_policy_sidecar::store::StoreAddress;
+use serde_json::json;
+use tokio::time::sleep;
+
+const CALLS: usize = 20_000;
+const UNDER_WAY: usize = 64;
+const TIME: Duration = Duration::from_secs(5);
+
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+    }
+}
+
+async fn passes(state: &State, policies: &Policies) -> bool {
+    let caller = Caller::anonymous("10.0.0.1".parse().unwrap());
+    let server = ServerName { namespace: "ns", name: "pod" };
+    let call = Call { tool: "t", arguments: "", caller: &caller, session: None, server };
+    matches!(state.decide(policies, &call).await.outcome.decision, Decision::Allowed(_))
+}
+
+/// Median and 99th percentile, in microseconds.
+fn percentiles(mut times: Vec<Duration>) -> (u128, u128) {
+    times.sort();
+    (times[times.len() / 2].as_micros(), times[times.len() * 99 / 100].as_micros())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut server = Command::new(prepared::redis_server());
+    server.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]).stdout(Stdio::null());
+    let _server = Server(server.spawn().unwrap());
+    let document = json!({"tools": {"t": {"limits": [{"counter": "c", "window": "minute", "max": 1_000_000_000}]}}});
+    let policies = Arc::new(Policies::new(vec![compile(PolicyId::new(Some("ns"), "p"), &read::document(&document).unwrap()).unwrap()]));
+    let state = Arc::new(State::default());
+    let url = format!("redis://127.0.0.1:{port}");
+    state.share_counters(Some(StoreAddress::parse(&url, StoreCredentials::default()).unwrap()), "ns");
+    while !passes(&state, &policies).await {
+        sleep(Duration::from_millis(10)).await;
+    }
+
+    let mut connection = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
+    let (mut pings, mut calls) = (Vec::new(), Vec::new());
+    // In turns, so that whatever else runs here slows both.
+    for _ in 0..CALLS {
+        let began = Instant::now();
+        let () = redis::cmd("PING").query_async(&mut connection).await.unwrap();
+        pings.push(began.elapsed());
+        let began = Instant::now();
+        assert!(passes(&state, &policies).await);
+        calls.push(began.elapsed());
+    }
+    let ((ping, ping_99), (call, call_99)) = (percentiles(pings), percentiles(calls));
+    println!("one at a time: a round trip p50 {ping} µs, p99 {ping_99} µs; a limited call p50 {call} µs, p99 {call_99} µs");
+
+    let began = Instant::now();
+    let callers: Vec<_> = (0..UNDER_WAY)
+        .map(|_| {
+            let (state, policies) = (Arc::clone(&state), Arc::clone(&policies));
+            tokio::spawn(async move {
+                let mut passed = 0_u32;
+                while began.elapsed() < TIME {
+                    passed += u32::from(passes(&state, &policies).await);
+                }
+                passed
+            })
+        })
+        .collect();
+    let mut passed = 0;
+    for caller in callers {
+        passed += caller.await.unwrap();
+    }
+    println!("{UNDER_WAY} under way: {:.0} limited calls a second", f64::from(passed) / began.elapsed().as_secs_f64());
+}
