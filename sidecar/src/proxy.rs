@@ -411,10 +411,10 @@ fn is_usable(status: StatusCode) -> bool {
 }
 
 /// An answer with the server's head.
-fn respond_with(head: &http::response::Parts, body: headers::Body, content: ProxyBody) -> Response<ProxyBody> {
+fn respond_with(head: http::response::Parts, body: headers::Body, content: ProxyBody) -> Response<ProxyBody> {
     let mut response = Response::new(content);
     *response.status_mut() = head.status;
-    *response.headers_mut() = headers::to_client(&head.headers, body);
+    *response.headers_mut() = headers::to_client(head.headers, body);
     // What the body is long is known, or it goes in chunks: either way the framing is our own (rule 12).
     response.headers_mut().remove(CONTENT_LENGTH);
     response

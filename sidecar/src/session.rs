@@ -94,7 +94,11 @@ impl Sessions {
 
     /// The answer has passed to its end.
     pub fn streamed(&self, session: Option<&str>, id: &Id) {
-        locked(&self.streamed).remove(&(session.unwrap_or_default().into(), id.clone()));
+        let mut streamed = locked(&self.streamed);
+        // Of a server that answers without streams.
+        if !streamed.is_empty() {
+            streamed.remove(&(session.unwrap_or_default().into(), id.clone()));
+        }
     }
 
     /// What was asked with this id, if the answer may come on a resumed stream of this session.

@@ -220,6 +220,16 @@ fn nearly_json() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
+    fn whatever_ends_plain_text_is_found_where_it_stands(
+        text in prop::collection::vec(prop::sample::select(vec![b'"', b'\\', 0, 0x1f, 0x20, 0x21, 0x23, b'[', b']', 0x7f, 0x80, 0x9f, 0xa2, 0xdc, 0xff]), 0..40),
+        before in 0_usize..20,
+    ) {
+        let text = [vec![b'x'; before], text].concat();
+        let found = text.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)).unwrap_or(text.len());
+        prop_assert_eq!(plain(&text), found);
+    }
+
+    #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..256)) {
         let _ = scan(&bytes);
     }

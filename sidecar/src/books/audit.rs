@@ -15,6 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Lines that wait to be written. More than there are connections, so that ordinary pauses of the reader go unnoticed.
 const QUEUE: usize = 4096;
 
+/// Bytes of an ordinary line.
+const LINE: usize = 512;
+
 /// How long lines are gathered before they are written. What comes meanwhile wakes nobody: to wake the writing thread for each line
 /// would cost a call more than to judge it.
 const GATHER: Duration = Duration::from_millis(5);
@@ -139,7 +142,8 @@ impl Slot {
     /// Writes the line.
     pub fn write(self, line: &Line<'_>) {
         // The types of a line have no map with keys that are not strings, so writing it cannot fail.
-        let mut json = serde_json::to_vec(line).unwrap_or_default();
+        let mut json = Vec::with_capacity(LINE);
+        let _ = serde_json::to_writer(&mut json, line);
         json.push(b'\n');
         self.0.send(Entry::Line(json));
     }

@@ -167,6 +167,10 @@ impl<'a> MediaType<'a> {
     /// None for what is not one media type, or has two charsets. A comma would make it two, so there is none even within quotes; nor
     /// is there an escape within quotes, as readers treat it differently.
     fn parse(value: &'a HeaderValue) -> Option<Self> {
+        // As almost everybody writes them.
+        if let Some(essence) = ["application/json", "text/event-stream"].into_iter().find(|essence| value == essence) {
+            return Some(Self { essence, charset: None });
+        }
         let text = value.to_str().ok()?;
         if text.contains([',', '\\']) {
             return None;
@@ -363,26 +367,32 @@ pub enum Body {
 
 /// The headers that an answer of the server takes to the client.
 #[must_use]
-pub fn to_client(headers: &HeaderMap, body: Body) -> HeaderMap {
+pub fn to_client(mut headers: HeaderMap, body: Body) -> HeaderMap {
     let is_dropped = |name: &str| {
         body == Body::Replaced
             && matches!(name, "content-length" | "content-digest" | "repr-digest" | "digest" | "content-md5" | "etag" | "accept-ranges")
     };
-    let mut kept = HeaderMap::with_capacity(headers.len());
-    for (name, value) in end_to_end(headers, is_dropped) {
-        kept.append(name, value.clone());
+    let named = named_by_connection(&headers);
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| !goes_on(name.as_str(), &named, &is_dropped)).cloned().collect();
+    for name in gone {
+        headers.remove(name);
     }
-    kept
+    headers
 }
 
 /// The headers without those of the connection, without those that `Connection` names, and without what is dropped.
 fn end_to_end(headers: &HeaderMap, is_dropped: impl Fn(&str) -> bool) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-    let named: Vec<String> = headers.get_all(header::CONNECTION).iter().flat_map(list).collect();
-    headers.iter().filter(move |(name, _)| {
-        let name = name.as_str();
-        let goes = is_hop_by_hop(name) || named.iter().any(|named| named == name) || is_dropped(name);
-        !goes && !hides(name, &is_dropped)
-    })
+    let named = named_by_connection(headers);
+    headers.iter().filter(move |(name, _)| goes_on(name.as_str(), &named, &is_dropped))
+}
+
+fn named_by_connection(headers: &HeaderMap) -> Vec<String> {
+    headers.get_all(header::CONNECTION).iter().flat_map(list).collect()
+}
+
+fn goes_on(name: &str, named: &[String], is_dropped: impl Fn(&str) -> bool) -> bool {
+    let ends_here = is_hop_by_hop(name) || named.iter().any(|named| named == name) || is_dropped(name);
+    !ends_here && !hides(name, is_dropped)
 }
 
 /// Whether a name with `_` is, to servers that take `_` for `-` (CGI and its heirs), a header that is dropped or that decides.

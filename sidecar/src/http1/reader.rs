@@ -1,15 +1,21 @@
 //! What comes on a connection, before it is known what it is.
 
+use std::cell::RefCell;
 use std::io;
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
 /// Bytes of one read, and of an answer's head: what the other side can make one connection hold while nothing is taken from it.
 pub(crate) const READ: usize = 16 * 1024;
+
+thread_local! {
+    /// Where everything is read first: buffers are then no larger than what they hold, and mostly small enough to cost nothing.
+    static SCRATCH: RefCell<[u8; READ]> = const { RefCell::new([0; READ]) };
+}
 
 /// The reading half of a connection, and what was read and not yet taken.
 #[derive(Debug)]
@@ -28,13 +34,16 @@ impl Reader {
     /// Reads more into the buffer; 0 at the end. While nothing comes and nothing is held there is no buffer: most connections wait
     /// most of the time.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let is_ready = self.stream.as_ref().poll_read_ready(cx);
-        if is_ready.is_pending() && self.buffer.is_empty() {
-            self.buffer = BytesMut::new();
-        }
-        ready!(is_ready)?;
-        self.buffer.reserve(READ);
-        pin!(self.stream.read_buf(&mut self.buffer)).poll(cx)
+        SCRATCH.with_borrow_mut(|scratch| {
+            let mut read = ReadBuf::new(scratch);
+            let polled = Pin::new(&mut self.stream).poll_read(cx, &mut read);
+            if polled.is_pending() && self.buffer.is_empty() {
+                self.buffer = BytesMut::new();
+            }
+            ready!(polled)?;
+            self.buffer.extend_from_slice(read.filled());
+            Poll::Ready(Ok(read.filled().len()))
+        })
     }
 
     /// Whether nothing is there that nobody asked for, and no end. Looks at no more than the runtime knows already.

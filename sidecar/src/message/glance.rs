@@ -4,6 +4,8 @@
 //! Guarantees: bounded memory, whatever comes; what could be read as another kind of message, or as the answer to another request, is
 //! unreadable. Caveat: what stands deeper than the envelope is skipped, not checked.
 
+use std::borrow::Cow;
+
 use mcp_policy::json::unescape;
 use mcp_policy::lookalike::is_lookalike;
 
@@ -224,8 +226,8 @@ impl Glance {
             self.unreadable |= self.key.len() <= MAX_KEY_BYTES;
             return;
         };
-        let key = if key.contains('\\') { unescape(key) } else { key.to_owned() };
-        let seen = match key.as_str() {
+        let key: Cow<'_, str> = if key.contains('\\') { unescape(key).into() } else { key.into() };
+        let seen = match key.as_ref() {
             "id" => &mut self.seen.id,
             "method" => &mut self.seen.method,
             "params" => &mut self.seen.params,
@@ -238,7 +240,7 @@ impl Glance {
             }
         };
         self.unreadable |= std::mem::replace(seen, true);
-        self.member = match key.as_str() {
+        self.member = match key.as_ref() {
             "id" => Member::Id,
             "error" => Member::Error,
             _ => Member::Other,

@@ -43,7 +43,7 @@ impl Proxy {
         // Under any other status clients take nothing for the answer but an error.
         let binds = asking.asked.is_mcp() && head.status.is_success();
         if !asking.asked.is_mcp() || (!reads && (carrier == Carrier::Other || (carrier == Carrier::Json && !binds && call.is_none()))) {
-            return respond_with(&head, headers::Body::Untouched, Untouched::new(answer, call).boxed_unsync());
+            return respond_with(head, headers::Body::Untouched, Untouched::new(answer, call).boxed_unsync());
         }
         let closing = if asking.asked.is_endless() { self.drain.closing() } else { self.drain.deadline() };
         let (mut gate, way) = self.gate(asking, &head, call);
@@ -52,12 +52,12 @@ impl Proxy {
         }
         if carrier == Carrier::EventStream {
             let events = Events::new(answer, gate, way, self.room.clone(), self.limits.event_bytes, closing);
-            return respond_with(&head, headers::Body::Replaced, events.boxed_unsync());
+            return respond_with(head, headers::Body::Replaced, events.boxed_unsync());
         }
         if reads {
             let Some(whole) = self.before_deadline(self.room.hold(answer)).await else { return own(gate.refuse(AnswerFault::Drained)) };
             return match whole {
-                Ok((body, taken)) => deliver_whole(&head, body, taken, gate, way),
+                Ok((body, taken)) => deliver_whole(head, body, taken, gate, way),
                 Err(NotHeld::TooLarge) => own(gate.refuse(AnswerFault::TooLarge)),
                 Err(NotHeld::NoRoom) => own(gate.refuse(AnswerFault::NoRoom)),
                 Err(NotHeld::Cut(error)) => own(gate.failed(error.fault())),
@@ -67,9 +67,9 @@ impl Proxy {
             return own(gate.refuse(AnswerFault::Drained));
         };
         match beginning {
-            Ok(Beginning::Whole(body)) => deliver_whole(&head, body, Taken::default(), gate, way),
+            Ok(Beginning::Whole(body)) => deliver_whole(head, body, Taken::default(), gate, way),
             Ok(Beginning::Long(start, answer)) => match Followed::new(start, answer, gate, binds) {
-                Ok(followed) => respond_with(&head, headers::Body::Untouched, followed.boxed_unsync()),
+                Ok(followed) => respond_with(head, headers::Body::Untouched, followed.boxed_unsync()),
                 Err(mut gate) => own(gate.refuse(AnswerFault::Unreadable)),
             },
             Err(error) => own(gate.failed(error.fault())),
@@ -108,7 +108,7 @@ impl Proxy {
 }
 
 /// Passes on a body that is whole, as far as it may pass.
-fn deliver_whole(head: &Parts, body: Bytes, taken: Taken, mut gate: Gate, way: Arc<WayBack>) -> Response<ProxyBody> {
+fn deliver_whole(head: Parts, body: Bytes, taken: Taken, mut gate: Gate, way: Arc<WayBack>) -> Response<ProxyBody> {
     let binds = head.status.is_success();
     let Judged { passing, words } = gate.judge(&body);
     if !words.is_empty() {

@@ -111,7 +111,7 @@ impl Proxy {
         };
         if is_usable(head.status) && !head.status.is_success() {
             // Of an error, the status is what the client needs; its text may hold anything.
-            return Ok(respond_with(&head, headers::Body::Replaced, relay::whole(Bytes::new())));
+            return Ok(respond_with(head, headers::Body::Replaced, relay::whole(Bytes::new())));
         }
         let is_encoded = headers::is_encoded(&head.headers);
         if !head.status.is_success() || is_encoded || headers::carrier(&head.headers) != Carrier::EventStream {
@@ -130,7 +130,7 @@ impl Proxy {
             headers,
         };
         let stream = Stream::new(answer, opening, self.room.clone(), self.limits.event_bytes, &self.drain);
-        Ok(respond_with(&head, headers::Body::Replaced, Holding::new(stream, room).boxed_unsync()))
+        Ok(respond_with(head, headers::Body::Replaced, Holding::new(stream, room).boxed_unsync()))
     }
 
     /// A message that is posted for a stream.

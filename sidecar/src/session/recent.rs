@@ -34,6 +34,12 @@ impl<K: Clone + Eq + Hash, V> Recent<K, V> {
         }
     }
 
+    /// Whether there is no entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Takes an entry out.
     pub fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q)
     where
