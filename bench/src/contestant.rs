@@ -10,7 +10,7 @@ use anyhow::{Context, bail};
 use serde_json::{Map, json};
 use tempfile::TempDir;
 
-use crate::load::{Target, times};
+use crate::load::times;
 
 /// The core of the proxies. Server and load share the other one.
 const PROXY_CORE: &str = "0";
@@ -33,8 +33,6 @@ pub enum Kind {
     Nginx,
     /// Envoy with MCP filter, RBAC and local rate limit.
     Envoy,
-    /// The `mcp-proxy` crate.
-    McpProxy,
     /// The sidecar, allowing all.
     Off,
     /// The sidecar with an allow-list, one rule on an argument, one limit.
@@ -45,7 +43,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them, in the order of tables.
-    pub const ALL: [Self; 7] = [Self::Direct, Self::Nginx, Self::Envoy, Self::McpProxy, Self::Off, Self::On, Self::Rules];
+    pub const ALL: [Self; 6] = [Self::Direct, Self::Nginx, Self::Envoy, Self::Off, Self::On, Self::Rules];
 
     /// For tables.
     #[must_use]
@@ -54,7 +52,6 @@ impl Kind {
             Self::Direct => "direct",
             Self::Nginx => "nginx",
             Self::Envoy => "Envoy",
-            Self::McpProxy => "mcp-proxy",
             Self::Off => "sidecar, off",
             Self::On => "sidecar, on",
             Self::Rules => "sidecar, 500 rules",
@@ -68,7 +65,6 @@ impl Programs {
     pub fn have(&self, kind: Kind) -> bool {
         match kind {
             Kind::Envoy => envoy(&self.installed).is_ok(),
-            Kind::McpProxy => mcp_proxy(&self.installed).exists(),
             Kind::Direct | Kind::Nginx | Kind::Off | Kind::On | Kind::Rules => true,
         }
     }
@@ -79,8 +75,8 @@ impl Programs {
 pub struct Contestant {
     /// Which.
     pub kind: Kind,
-    /// How it is called.
-    pub target: Target,
+    /// Where it is called.
+    pub address: SocketAddr,
     /// From starting the process to its first answer; none without a process.
     pub ready: Option<Duration>,
     process: Option<Child>,
@@ -92,21 +88,19 @@ impl Contestant {
     pub async fn start(kind: Kind, programs: &Programs, upstream: SocketAddr) -> anyhow::Result<Self> {
         let dir = tempfile::tempdir()?;
         let address = if kind == Kind::Direct { upstream } else { free_address()? };
-        let (tool, has_sessions) = if kind == Kind::McpProxy { ("server/read_study", true) } else { ("read_study", false) };
-        let target = Target { address, tool, has_sessions };
         let began = Instant::now();
         let process = command(kind, programs, dir.path(), address, upstream)?
             .map(|mut command| command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn())
             .transpose()
             .with_context(|| format!("cannot start {}", kind.name()))?;
-        while let Err(cause) = times(target, 1).await {
+        while let Err(cause) = times(address, 1).await {
             if began.elapsed() > Duration::from_secs(20) {
                 bail!("{} does not answer: {cause:#}", kind.name());
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let ready = process.is_some().then(|| began.elapsed());
-        Ok(Self { kind, target, ready, process, _dir: dir })
+        Ok(Self { kind, address, ready, process, _dir: dir })
     }
 
     /// Memory that is resident, in bytes.
@@ -177,19 +171,10 @@ fn command(kind: Kind, programs: &Programs, dir: &Path, listen: SocketAddr, upst
             command.arg(fill("envoy.yaml", include_str!("../contestants/envoy.yaml"))?);
             Some(command)
         }
-        Kind::McpProxy => {
-            command.arg(mcp_proxy(&programs.installed)).env("TOKIO_WORKER_THREADS", "1").env("RUST_LOG", "off").arg("--config");
-            command.arg(fill("mcp-proxy.toml", include_str!("../contestants/mcp-proxy.toml"))?);
-            Some(command)
-        }
         Kind::Off => sidecar(command, fill("off.json", r#"{"default": "allow"}"#)?),
         Kind::On => sidecar(command, fill("on.yaml", include_str!("../contestants/on.yaml"))?),
         Kind::Rules => sidecar(command, fill("rules.json", &rules())?),
     })
-}
-
-fn mcp_proxy(installed: &Path) -> PathBuf {
-    installed.join("bin/mcp-proxy")
 }
 
 fn envoy(installed: &Path) -> anyhow::Result<PathBuf> {

@@ -56,17 +56,6 @@ impl Shape {
     }
 }
 
-/// How a contestant is called.
-#[derive(Clone, Copy, Debug)]
-pub struct Target {
-    /// Where it listens.
-    pub address: SocketAddr,
-    /// The tool as it names it.
-    pub tool: &'static str,
-    /// Whether it wants a session to be opened first.
-    pub has_sessions: bool,
-}
-
 /// What one run found.
 #[derive(Clone, Debug, Default)]
 pub struct Run {
@@ -81,11 +70,11 @@ pub struct Run {
 }
 
 /// Runs a load for a time, after a tenth of it that is not measured.
-pub async fn run(target: Target, shape: Shape, time: Duration) -> anyhow::Result<Run> {
+pub async fn run(address: SocketAddr, shape: Shape, time: Duration) -> anyhow::Result<Run> {
     let mut tasks = JoinSet::new();
     let mut connections = Vec::new();
     for _ in 0..shape.connections {
-        connections.push(Connection::open(target, shape).await?);
+        connections.push(Connection::open(address, shape).await?);
     }
     let begin = Instant::now() + time / 10;
     let end = begin + time;
@@ -109,9 +98,9 @@ pub async fn run(target: Target, shape: Shape, time: Duration) -> anyhow::Result
 }
 
 /// Calls so many times, one call after the other.
-pub async fn times(target: Target, count: usize) -> anyhow::Result<()> {
+pub async fn times(address: SocketAddr, count: usize) -> anyhow::Result<()> {
     let shape = Shape { connections: 1, size: SIZES[0], form: Form::Json, rate: None };
-    let mut connection = Connection::open(target, shape).await?;
+    let mut connection = Connection::open(address, shape).await?;
     for _ in 0..count {
         connection.call().await?;
     }
@@ -119,11 +108,11 @@ pub async fn times(target: Target, count: usize) -> anyhow::Result<()> {
 }
 
 /// Opens streams and keeps them until the result is dropped.
-pub async fn streams(target: Target, count: usize) -> anyhow::Result<Vec<TcpStream>> {
-    let request = format!("GET /mcp HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n\r\n", target.address);
+pub async fn streams(address: SocketAddr, count: usize) -> anyhow::Result<Vec<TcpStream>> {
+    let request = format!("GET /mcp HTTP/1.1\r\nhost: {address}\r\naccept: text/event-stream\r\n\r\n");
     let mut streams = Vec::new();
     for _ in 0..count {
-        let mut stream = TcpStream::connect(target.address).await?;
+        let mut stream = TcpStream::connect(address).await?;
         stream.write_all(request.as_bytes()).await?;
         let mut head = [0; 1024];
         let read = stream.read(&mut head).await?;
@@ -141,34 +130,17 @@ struct Connection {
 }
 
 impl Connection {
-    async fn open(target: Target, shape: Shape) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(target.address).await?;
+    async fn open(address: SocketAddr, shape: Shape) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let mut connection = Self { stream, request: Vec::new(), buffer: vec![0; 64 * 1024] };
-        let session = if target.has_sessions { connection.session(target).await? } else { format!("{ANSWER}: {}\r\n", shape.answer()) };
+        let answer = format!("{ANSWER}: {}\r\n", shape.answer());
         let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
-            "name": target.tool,
+            "name": "read_study",
             "arguments": {"study": "s-1", "padding": "x".repeat(shape.size)},
         }});
-        connection.request = post(target.address, &session, &call.to_string());
+        connection.request = post(address, &answer, &call.to_string());
         Ok(connection)
-    }
-
-    /// Opens a session, and returns the headers that belong to it.
-    async fn session(&mut self, target: Target) -> anyhow::Result<String> {
-        let initialize = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": {
-            "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "bench", "version": "1"},
-        }});
-        self.request = post(target.address, "", &initialize.to_string());
-        let head = self.call().await?;
-        let session =
-            head.lines().find_map(|line| line.to_ascii_lowercase().starts_with("mcp-session-id:").then(|| line[15..].trim().to_owned()));
-        let session = session.map(|session| format!("mcp-session-id: {session}\r\n")).unwrap_or_default();
-        let headers = format!("mcp-protocol-version: 2025-11-25\r\n{session}");
-        let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
-        self.request = post(target.address, &headers, &initialized.to_string());
-        self.call().await?;
-        Ok(headers)
     }
 
     async fn calls(mut self, shape: Shape, number: usize, begin: Instant, end: Instant) -> anyhow::Result<Vec<Duration>> {
@@ -200,8 +172,8 @@ impl Connection {
         }
     }
 
-    /// Sends the request, reads the whole answer, and returns its head.
-    async fn call(&mut self) -> anyhow::Result<String> {
+    /// Sends the request and reads the whole answer.
+    async fn call(&mut self) -> anyhow::Result<()> {
         self.stream.write_all(&self.request).await?;
         let mut filled = 0;
         let head = loop {
@@ -227,7 +199,7 @@ impl Connection {
                 last.drain(..last.len().saturating_sub(5));
             }
         }
-        Ok(text)
+        Ok(())
     }
 
     async fn read(&mut self, from: usize) -> anyhow::Result<usize> {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Parser;
 use contestant::{Contestant, Kind, Programs, free_address};
-use load::{Form, Run, SIZES, Shape, Target};
+use load::{Form, SIZES, Shape};
 use table::Cell;
 
 /// Streams that are open and silent while memory is measured.
@@ -31,6 +31,9 @@ struct Options {
     /// Where `bench/install` put the others
     #[arg(long, default_value = "target/bench", value_name = "DIR")]
     installed: PathBuf,
+    /// Only the sidecar, under load for three seconds of each half minute, for so many minutes, and its memory
+    #[arg(long, value_name = "MINUTES")]
+    soak: Option<u32>,
     /// The sidecar's binary
     #[arg(long, default_value = "target/release/mcp-policy-sidecar", value_name = "FILE")]
     sidecar: PathBuf,
@@ -62,10 +65,7 @@ fn main() -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(5).build()?;
     match (options.serve, options.call) {
         (Some(address), _) => runtime.block_on(upstream::serve(address)),
-        (None, Some(address)) => {
-            let target = Target { address, tool: "read_study", has_sessions: false };
-            runtime.block_on(load::times(target, options.times))
-        }
+        (None, Some(address)) => runtime.block_on(load::times(address, options.times)),
         (None, None) => runtime.block_on(measure(&options)),
     }
 }
@@ -75,6 +75,9 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
     let server = Command::new(std::env::current_exe()?).args(["--serve", &upstream.to_string()]).stdin(Stdio::null()).spawn()?;
     let _server = Server(server);
     let programs = Programs { installed: options.installed.clone(), sidecar: options.sidecar.clone() };
+    if let Some(minutes) = options.soak {
+        return soak(minutes, &programs, upstream).await;
+    }
 
     let mut contestants = Vec::new();
     let mut idle = Vec::new();
@@ -94,7 +97,7 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
         for _ in 0..rounds {
             for (contestant, cell) in contestants.iter().zip(&mut cells) {
                 let before = contestant.cpu()?;
-                let found = load::run(contestant.target, shape, time).await;
+                let found = load::run(contestant.address, shape, time).await;
                 let found = found.with_context(|| format!("{}, {shape:?}", contestant.kind.name()))?;
                 let cpu = contestant.cpu()?.saturating_sub(before);
                 cell.add(&found, cpu);
@@ -137,12 +140,8 @@ async fn memory(contestants: &[Contestant], idle: &[u64], programs: &Programs, u
         let Some(ready) = contestant.ready else { continue };
         // On a new process: memory that a load took is mostly kept.
         let fresh = Contestant::start(contestant.kind, programs, upstream).await?;
-        let streaming = if contestant.target.has_sessions {
-            "–".to_owned()
-        } else {
-            let _streams = load::streams(fresh.target, IDLE_STREAMS).await.with_context(|| contestant.kind.name())?;
-            table::mebibytes(fresh.resident()?)
-        };
+        let _streams = load::streams(fresh.address, IDLE_STREAMS).await.with_context(|| contestant.kind.name())?;
+        let streaming = table::mebibytes(fresh.resident()?);
         println!(
             "| {} | {:.0} ms | {} | {} | {streaming} |",
             contestant.kind.name(),
@@ -150,6 +149,21 @@ async fn memory(contestants: &[Contestant], idle: &[u64], programs: &Programs, u
             table::mebibytes(*idle),
             table::mebibytes(contestant.resident()?),
         );
+    }
+    Ok(())
+}
+
+/// The memory of a sidecar that is used for a long time.
+async fn soak(minutes: u32, programs: &Programs, upstream: SocketAddr) -> anyhow::Result<()> {
+    let sidecar = Contestant::start(Kind::On, programs, upstream).await?;
+    let shape = Shape { connections: 32, size: SIZES[0], form: Form::Json, rate: None };
+    println!("| minutes | calls so far | resident |\n|---|---|---|\n| 0 | 0 | {} |", table::mebibytes(sidecar.resident()?));
+    let mut calls = 0;
+    for half in 1..=2 * minutes {
+        let next = tokio::time::Instant::now() + Duration::from_secs(30);
+        calls += load::run(sidecar.address, shape, Duration::from_secs(3)).await?.calls;
+        println!("| {:.1} | {calls} | {} |", f64::from(half) / 2.0, table::mebibytes(sidecar.resident()?));
+        tokio::time::sleep_until(next).await;
     }
     Ok(())
 }

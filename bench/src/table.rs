@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::Run;
+use crate::load::Run;
 use crate::load::Shape;
 
 /// What heads the rows of [`of`].

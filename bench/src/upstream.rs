@@ -1,7 +1,6 @@
 //! The server behind every contestant: as little work as an MCP server can do, so that the proxy is what is measured.
 //!
-//! A header [`ANSWER`] says which answer is wanted, and the message is not even parsed. Without it (a contestant that speaks MCP by
-//! itself sends none) the message is read and answered properly.
+//! A header [`ANSWER`] says which answer is wanted, and the message is not even parsed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -20,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::net::TcpListener;
 
 use crate::load::{Form, SIZES};
@@ -82,37 +81,16 @@ async fn answer(answers: Arc<HashMap<String, Bytes>>, request: Request<Incoming>
     let wanted = request.headers().get(ANSWER).and_then(|value| value.to_str().ok()).and_then(|wanted| answers.get_key_value(wanted));
     let prepared = wanted.map(|(name, bytes)| (name.starts_with(Form::Events.name()), bytes.clone()));
     let mut body = request.into_body();
-    let Some((is_events, bytes)) = prepared else { return Ok(properly(&body.collect().await?.to_bytes())) };
+    let Some((is_events, bytes)) = prepared else {
+        let mut response = Response::new(Full::default().boxed_unsync());
+        *response.status_mut() = StatusCode::BAD_REQUEST;
+        return Ok(response);
+    };
     while let Some(frame) = body.frame().await {
         frame?;
     }
     let kind = if is_events { "text/event-stream" } else { "application/json" };
     Ok(with_type(kind, Full::new(bytes).boxed_unsync()))
-}
-
-/// What a small MCP server would answer.
-fn properly(message: &[u8]) -> Response<Body> {
-    let message: Value = serde_json::from_slice(message).unwrap_or_default();
-    let result = match message["method"].as_str() {
-        Some("initialize") => json!({
-            "protocolVersion": message["params"]["protocolVersion"],
-            "capabilities": {"tools": {}},
-            "serverInfo": {"name": "bench", "version": "1"},
-        }),
-        Some("tools/list") => json!({"tools": [{"name": "read_study", "inputSchema": {"type": "object"}}]}),
-        Some("tools/call") => {
-            let size = message["params"]["arguments"]["padding"].as_str().map_or(0, str::len);
-            json!({"content": [{"type": "text", "text": "x".repeat(size)}]})
-        }
-        _ => json!({}),
-    };
-    if message.get("id").is_none() {
-        let mut response = Response::new(Full::default().boxed_unsync());
-        *response.status_mut() = StatusCode::ACCEPTED;
-        return response;
-    }
-    let body = json!({"jsonrpc": "2.0", "id": message["id"], "result": result}).to_string();
-    with_type("application/json", Full::new(body.into()).boxed_unsync())
 }
 
 fn with_type(kind: &'static str, body: Body) -> Response<Body> {
