@@ -79,7 +79,7 @@ impl UnknownTool {
     /// As these words came: with this head.
     #[must_use]
     pub fn with_head(self, status: StatusCode, headers: &HeaderMap) -> Self {
-        let mut headers = headers::to_client(headers, Body::Replaced);
+        let mut headers = headers::to_client(headers.clone(), Body::Replaced);
         for name in OWN {
             headers.remove(name);
         }
