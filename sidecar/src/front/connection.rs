@@ -8,7 +8,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap};
@@ -29,6 +29,9 @@ use crate::upstream::AnswerError;
 
 /// Pieces of an answer up to this size are gathered, so that head and body go out together.
 const SMALL: usize = 4 * 1024;
+
+/// How long a connection that is closed is still read, while its caller sends.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What comes next on a connection.
 enum Next {
@@ -68,7 +71,8 @@ pub(crate) async fn serve(stream: TcpStream, proxy: &Proxy, peer: &Peer, limits:
             Next::Faulty(fault) => {
                 // Nobody reads the error: the connection ends.
                 let _ = refuse(&mut writer, proxy, peer, fault).await;
-                return writer.shut().await;
+                writer.shut().await;
+                return linger(&mut reader, &mut deadline).await;
             }
         };
         writer.begin();
@@ -88,13 +92,18 @@ pub(crate) async fn serve(stream: TcpStream, proxy: &Proxy, peer: &Peer, limits:
         };
         // The caller did not send all, or has hung up.
         let Some(response) = answered else { return };
-        let closes = !keep_alive || !body.skip() || response.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        let is_read = body.skip();
+        let closes = !keep_alive || !is_read || response.headers().get(CONNECTION).is_some_and(|value| value == "close");
         let sent = send(&mut writer, response, Manner { is_head, version, closes }).await;
         if sent.is_err() {
             return;
         }
         if closes {
-            return writer.shut().await;
+            writer.shut().await;
+            if !is_read {
+                linger(&mut reader, &mut deadline).await;
+            }
+            return;
         }
     }
 }
@@ -123,6 +132,23 @@ async fn next(reader: &mut Reader, deadline: &mut Deadline, limits: &Limits, mut
         if ends || deadline.poll(cx, due).is_ready() { Poll::Ready(Next::Nothing) } else { Poll::Pending }
     })
     .await
+}
+
+/// Throws away what still comes, for a moment: who is sending when a connection closes finds it reset, and may never read why.
+async fn linger(reader: &mut Reader, deadline: &mut Deadline) {
+    let due = Instant::now() + LINGER;
+    poll_fn(|cx| {
+        loop {
+            reader.buffer.clear();
+            match reader.poll_read(cx) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(()),
+                // However fast it comes, the runtime lets others have their turn now and then.
+                Poll::Pending => return deadline.poll(cx, due),
+            }
+        }
+    })
+    .await;
 }
 
 /// Answers a head that cannot be used, and writes that down.
