@@ -5,7 +5,6 @@ mod pod;
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use mcp_policy::value::Value as Exact;
 use mcp_policy::{Call, Caller, Counters, Decision, Policy, ServerName, Step};
 use serde_json::{Map, Value, json};
 
+use crate::caller;
 use crate::input::{self, Content};
 use crate::kubectl::Kubectl;
 use crate::loaded::Loaded;
@@ -50,9 +50,9 @@ pub struct Options {
     /// The call's arguments: a JSON object, @ and a file that holds one, or - for standard input
     #[arg(short, long, value_name = "JSON")]
     arguments: Option<String>,
-    /// The address that the call comes from
-    #[arg(short, long, value_name = "ADDRESS", default_value_t = DEFAULT_CALLER)]
-    caller: IpAddr,
+    /// Who calls: an IP address, or who proved to be serviceaccount:NAMESPACE/NAME, key:NAME, jwt:ISSUER#SUBJECT, or a JSON object
+    #[arg(short, long, value_name = "CALLER", default_value_t = Caller::anonymous(DEFAULT_CALLER), value_parser = caller::of_argument)]
+    caller: Caller,
     /// The MCP session
     #[arg(short, long, value_name = "ID")]
     session: Option<String>,
@@ -102,7 +102,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         },
     };
     let explanation = match (&options.tool, &options.method) {
-        (_, Some(method)) => of_method(&asked.loaded, method),
+        (_, Some(method)) => of_method(&asked.loaded, method, options),
         (Some(tool), None) => of_call(&asked, tool, options)?,
         (None, None) => bail!("nothing is asked; give --tool or --method"),
     };
@@ -138,9 +138,9 @@ fn of_files(files: &[PathBuf]) -> anyhow::Result<Option<Asked>> {
 
 fn of_call(asked: &Asked, tool: &str, options: &Options) -> anyhow::Result<Explanation> {
     let arguments = arguments(options.arguments.as_deref())?;
-    let caller = Caller::anonymous(options.caller);
+    let caller = &options.caller;
     let server = ServerName { namespace: &asked.namespace, name: &asked.name };
-    let call = Call { tool, arguments: &arguments, caller: &caller, session: options.session.as_deref(), server };
+    let call = Call { tool, arguments: &arguments, caller, session: options.session.as_deref(), server };
     let policies = &asked.loaded.policies;
     let mut counters = Counters::default();
     for _ in 1..options.times {
@@ -162,8 +162,8 @@ fn of_call(asked: &Asked, tool: &str, options: &Options) -> anyhow::Result<Expla
     Ok(Explanation { asked: format!("call {tool} {shown} by {caller}"), question, steps, decision: outcome::decision(&outcome), advice })
 }
 
-fn of_method(loaded: &Loaded, method: &str) -> Explanation {
-    let outcome = loaded.policies.decide_method(method);
+fn of_method(loaded: &Loaded, method: &str, options: &Options) -> Explanation {
+    let outcome = loaded.policies.decide_method(&options.caller, method);
     let advice = advice::of_method(loaded, method, &outcome);
     Explanation {
         asked: format!("method {method}"),

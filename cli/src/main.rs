@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line does")]
 
 mod approvals;
+mod caller;
 mod check;
 mod completion;
 mod explain;

@@ -215,7 +215,10 @@ fn a_wrong_test_file_is_told_with_its_places() {
         ),
         ("cases:\n  - {name: x, call: {}, expect: allowed}\n", "2:15: cases[0].call.tool: is required, here or in `defaults`"),
         ("cases:\n  - {name: x, call: {tool: a, arguments: [1]}, expect: allowed}\n", "2:31: cases[0].call.arguments: must be an object"),
-        ("cases:\n  - {name: x, call: {tool: a}, caller: me, expect: allowed}\n", "2:32: cases[0].caller: `me` is not an IP address"),
+        (
+            "cases:\n  - {name: x, call: {tool: a}, caller: me, expect: allowed}\n",
+            "2:32: cases[0].caller: `me` is neither an IP address nor a name like serviceaccount:namespace/name, key:name or jwt:issuer#subject, nor an object with `kind`",
+        ),
         (
             "cases:\n  - {name: x, call: {tool: a}, at: soon, expect: allowed}\n",
             "2:32: cases[0].at: `soon` is not a time since the start: write one number and one of s, m, h and d, like 90s or 2h",

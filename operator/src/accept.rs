@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use mcp_policy::document::Document;
-use mcp_policy::resource::Selector;
+use mcp_policy::resource::{CallerMatch, Selector};
 use mcp_policy::snapshot::SnapshotPolicy;
 use mcp_policy::{Mode, PolicyId, PolicySpec, Rollout, Server, read};
 
@@ -80,6 +80,7 @@ pub struct Revision {
     pub has_limits: bool,
     selection: Selection,
     server: Server,
+    from: Option<Vec<CallerMatch>>,
     document: Document,
     warnings: Vec<String>,
 }
@@ -181,6 +182,7 @@ impl Judged {
             generation: revision.map_or(self.generation, |revision| revision.generation),
             mode: self.mode(),
             server: revision.map(|revision| revision.server.clone()).unwrap_or_default(),
+            from: revision.and_then(|revision| revision.from.clone()),
             document: revision.map(|revision| revision.document.clone()),
         }
     }
@@ -210,14 +212,25 @@ impl Revision {
             Kind::Namespaced => read::spec(raw).map(|spec| (None, spec)),
             Kind::Cluster => read::cluster_spec(raw).map(|spec| (Some(spec.namespace_selector), spec.policy)),
         };
-        let (namespaces, PolicySpec { selector: pods, server, mode, rollout, document }) = read.map_err(|error| error.to_string())?;
-        let policy = mcp_policy::compile(id.clone(), &document).map_err(|errors| {
+        let (namespaces, PolicySpec { selector: pods, server, from, mode, rollout, document }) = read.map_err(|error| error.to_string())?;
+        let policy = mcp_policy::compile_resource(id.clone(), from.as_deref(), mode, &document).map_err(|errors| {
             let errors: Vec<_> = errors.0.iter().map(|error| format!("spec.{error}")).collect();
             errors.join("; ")
         })?;
         let warnings = policy.warnings().iter().map(|warning| format!("spec.{warning}")).collect();
         let selection = Selection { namespaces, pods };
-        Ok(Self { generation, raw: raw.clone(), mode, rollout, has_limits: policy.has_limits(), selection, server, document, warnings })
+        Ok(Self {
+            generation,
+            raw: raw.clone(),
+            mode,
+            rollout,
+            has_limits: policy.has_limits(),
+            selection,
+            server,
+            from,
+            document,
+            warnings,
+        })
     }
 }
 

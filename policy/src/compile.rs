@@ -12,8 +12,9 @@ use crate::path::Path;
 use crate::pattern;
 use crate::policy_id::PolicyId;
 use crate::regexp::Regexps;
-use crate::resource::Mode;
+use crate::resource::{CallerMatch, Mode};
 use crate::schema::ArgumentsSchema;
+use crate::whom::Whom;
 
 const MAX_HIDE: usize = 256;
 const MAX_TOOLS: usize = 512;
@@ -34,6 +35,7 @@ const MAX_REASON_CHARACTERS: usize = 512;
 pub struct Policy {
     pub(crate) id: PolicyId,
     pub(crate) rules: Option<Rules>,
+    pub(crate) whom: Whom,
     mode: Mode,
     warnings: Vec<String>,
 }
@@ -97,7 +99,7 @@ impl Policy {
     /// Stands for a policy of which no revision was ever accepted: it refuses every call.
     #[must_use]
     pub fn refusing(id: PolicyId) -> Self {
-        Self { id, rules: None, mode: Mode::Enforce, warnings: Vec::new() }
+        Self { id, rules: None, whom: Whom::default(), mode: Mode::Enforce, warnings: Vec::new() }
     }
 
     /// The policy in this mode; [`compile()`] makes one that enforces.
@@ -215,7 +217,15 @@ pub fn compile(id: PolicyId, document: &Document) -> Result<Policy, CompileError
     }
     let rules =
         Rules { default: *default, hide: hide.clone(), all_tools, exact, globs, methods: methods.clone(), shown: approvals.arguments };
-    Ok(Policy { id: compiler.id, rules: Some(rules), mode: Mode::Enforce, warnings: compiler.warnings })
+    Ok(Policy { id: compiler.id, rules: Some(rules), whom: Whom::default(), mode: Mode::Enforce, warnings: compiler.warnings })
+}
+
+/// Compiles a document with what its resource says of it. Gathers every error, each with the path of its field below `spec`.
+pub fn compile_resource(id: PolicyId, from: Option<&[CallerMatch]>, mode: Mode, document: &Document) -> Result<Policy, CompileErrors> {
+    match (Whom::compile(from), compile(id, document)) {
+        (Ok(whom), Ok(policy)) => Ok(Policy { whom, mode, ..policy }),
+        (whom, policy) => Err(CompileErrors([whom.err(), policy.err()].into_iter().flatten().flat_map(|errors| errors.0).collect())),
+    }
 }
 
 /// The entry of `methods` that holds for a method: the exact key, else the glob with the most literal characters; of equals the

@@ -19,7 +19,7 @@ use crate::method;
 use crate::pattern;
 use crate::policy_id::PolicyId;
 use crate::resource::Mode;
-use crate::trace::{Step, Trace};
+use crate::trace::{Step, Trace, Verdict};
 
 /// One `tools/call`.
 #[derive(Clone, Copy, Debug)]
@@ -36,13 +36,15 @@ pub struct Call<'a> {
     pub server: ServerName<'a>,
 }
 
-/// The policies of one pod. All of them must agree to a call; with none, every call is refused.
+/// The policies of one pod. All of those that speak of a caller must agree to its call; with none, every call is refused.
 #[derive(Clone, Debug, Default)]
 pub struct Policies {
     /// By namespace and name.
-    policies: Vec<Policy>,
+    all: Vec<Policy>,
     /// Whether one of them has a word against what a server may send.
     governs_server: bool,
+    /// Whether callers prove who they are.
+    callers_prove: bool,
 }
 
 /// How full a counter is.
@@ -77,7 +79,27 @@ impl Policies {
     pub fn new(mut policies: Vec<Policy>) -> Self {
         policies.sort_by(|a, b| a.id.cmp(&b.id));
         let governs_server = policies.iter().any(governs_server);
-        Self { policies, governs_server }
+        Self { all: policies, governs_server, callers_prove: false }
+    }
+
+    /// The same, where callers prove who they are: who proves nothing is let in only by an entry of `from` that says so.
+    #[must_use]
+    pub fn with_callers_that_prove(self) -> Self {
+        Self { callers_prove: true, ..self }
+    }
+
+    /// The policies that speak of a caller.
+    fn of(&self, caller: &Caller) -> impl Iterator<Item = &Policy> {
+        self.all.iter().filter(|policy| policy.whom.includes(caller))
+    }
+
+    /// Why nothing of this caller can pass, whatever it asks; none if a policy is in force for it.
+    #[must_use]
+    pub fn shut_out(&self, caller: &Caller) -> Option<Refusal> {
+        if self.callers_prove && caller.is_anonymous() && !self.all.iter().any(|policy| policy.whom.names(caller)) {
+            return Some(Refusal::of(Code::Unauthenticated));
+        }
+        self.of(caller).next().is_none().then(|| Refusal::of(Code::NoPolicy))
     }
 
     /// Decides a call. An allowed call has reserved in all of its counters, a refused one in none.
@@ -108,10 +130,15 @@ impl Policies {
 
     fn judge_with<'a, T: Trace>(&'a self, call: &Call<'a>, trace: &mut T) -> Judged<'a> {
         let arguments = Arguments::new(call.arguments);
-        let mut admitted = Vec::with_capacity(self.policies.len());
+        let mut admitted = Vec::with_capacity(self.all.len());
         let mut audits = Vec::new();
         let mut gravest: Option<Refusal> = None;
-        for policy in &self.policies {
+        for policy in &self.all {
+            if !policy.whom.includes(call.caller) {
+                let account = || format!("not in force for {}", call.caller);
+                trace.step(|| Step::of(policy, "/from".to_owned(), Verdict::Passes, account()));
+                continue;
+            }
             match (policy.mode(), standing(policy, call, &arguments, trace)) {
                 (Mode::Audit, standing) => audits.push((policy, standing)),
                 (Mode::Enforce, Standing::Admitted(by)) => admitted.push(by),
@@ -120,66 +147,68 @@ impl Policies {
         }
         let told = match gravest {
             Some(refusal) => Err(refusal),
-            None if self.policies.is_empty() => Err(Refusal::of(Code::NoPolicy)),
             None => Ok(admitted),
         };
+        let told = self.shut_out(call.caller).map_or(told, Err);
         let waits = told.iter().flatten().any(|by: &Admitted<'_>| matches!(by.approval, Ok(Some(_))));
         let arguments_sha256 = if waits { arguments.sha256() } else { None };
         Judged { call: *call, told, audits, arguments_sha256, approved: &[] }
     }
 
-    /// Decides a request or notification that is no `tools/call`, of either side.
+    /// Decides a request or notification that is no `tools/call`, of either side. The caller is the client, whichever side sent it.
     #[must_use]
-    pub fn decide_method(&self, method: &str) -> MethodOutcome {
+    pub fn decide_method(&self, caller: &Caller, method: &str) -> MethodOutcome {
         let mut audited = Vec::new();
         let mut told: Option<Refusal> = None;
-        for policy in &self.policies {
+        for policy in self.of(caller) {
             let refusal = method_refusal(policy, method);
             match policy.mode() {
                 Mode::Audit => audited.push(audited_as(policy, refusal.as_ref())),
                 Mode::Enforce => told = refusal.map(|refusal| graver(told.take(), refusal)).or(told),
             }
         }
-        if self.policies.is_empty() && !opens(method) {
-            told = Some(Refusal::of(Code::NoPolicy));
+        match self.shut_out(caller) {
+            Some(refusal) if refusal.code == Code::NoPolicy && opens(method) => {}
+            Some(refusal) => told = Some(refusal),
+            None => {}
         }
         MethodOutcome { refusal: told, audited }
     }
 
     /// Whether a policy allows the method by a key of `methods` and none refuses it, so that it passes though no revision has it.
     #[must_use]
-    pub fn allows_by_name(&self, method: &str) -> bool {
+    pub fn allows_by_name(&self, caller: &Caller, method: &str) -> bool {
         let verdict =
             |policy: &Policy| policy.rules.as_ref().and_then(|rules| methods_verdict(&rules.methods, method)).map(|(_, action)| action);
-        self.policies.iter().any(|policy| verdict(policy) == Some(MethodAction::Allow)) && self.decide_method(method).refusal.is_none()
+        self.of(caller).any(|policy| verdict(policy) == Some(MethodAction::Allow)) && self.decide_method(caller, method).refusal.is_none()
     }
 
-    /// Whether a server's messages have to be read: a policy, in whatever mode, denies a method that a server may send, or there
-    /// is none that could let one through.
+    /// Whether a server's messages to this caller have to be read: a policy, in whatever mode, denies a method that a server may send,
+    /// or there is none that could let one through.
     #[must_use]
-    pub fn governs_server(&self) -> bool {
-        self.policies.is_empty() || self.governs_server
+    pub fn governs_server(&self, caller: &Caller) -> bool {
+        self.governs_server || self.shut_out(caller).is_some()
     }
 
     /// Whether `tools/list` may show the tool: it is neither hidden nor denied, whatever its arguments and the counters say.
     #[must_use]
-    pub fn lists(&self, _caller: &Caller, tool: &str) -> bool {
-        let mut policies = self.policies.iter().filter(|policy| policy.mode() == Mode::Enforce);
-        !self.policies.is_empty() && policies.all(|policy| policy.lists(tool))
+    pub fn lists(&self, caller: &Caller, tool: &str) -> bool {
+        let mut policies = self.of(caller).filter(|policy| policy.mode() == Mode::Enforce);
+        self.shut_out(caller).is_none() && policies.all(|policy| policy.lists(tool))
     }
 
     /// Whether an accepted policy is in force for the caller, and none that was never accepted. If not, everything but the
     /// opening of a connection is refused.
     #[must_use]
-    pub fn in_force(&self, _caller: &Caller) -> bool {
-        !self.policies.is_empty() && self.policies.iter().all(|policy| policy.rules.is_some())
+    pub fn in_force(&self, caller: &Caller) -> bool {
+        self.shut_out(caller).is_none() && self.of(caller).all(|policy| policy.rules.is_some())
     }
 
     /// Whether a policy names the tool literally, so that the name is safe as a metric's label: names on the wire belong to
     /// attackers.
     #[must_use]
     pub fn names(&self, tool: &str) -> bool {
-        self.policies.iter().filter_map(|policy| policy.rules.as_ref()).any(|rules| {
+        self.all.iter().filter_map(|policy| policy.rules.as_ref()).any(|rules| {
             // A tool that is literally called `a*` matches the glob `a*`, which a policy wrote.
             rules.exact.contains_key(tool)
                 || rules.hide.iter().any(|hidden| hidden == tool)
@@ -192,7 +221,7 @@ impl Policies {
     pub fn usage(&self, counters: &mut Counters, now: Duration) -> Vec<CounterUsage> {
         let fullest = counters.fullest(now);
         let mut usage: Vec<_> = self
-            .policies
+            .all
             .iter()
             .flat_map(Policy::limits)
             .map(|limit| CounterUsage {

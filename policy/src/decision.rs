@@ -45,6 +45,8 @@ pub enum Code {
     StoreUnavailable,
     /// No policy is in force.
     NoPolicy,
+    /// The caller proved nothing, where callers prove who they are.
+    Unauthenticated,
     /// Refused before any rule.
     Malformed,
     /// Allowed, and the server could not be reached or gave no usable answer.
@@ -70,6 +72,7 @@ impl Code {
             Self::ApprovalDenied => "approval_denied",
             Self::StoreUnavailable => "store_unavailable",
             Self::NoPolicy => "no_policy",
+            Self::Unauthenticated => "unauthenticated",
             Self::Malformed => "malformed",
             Self::UpstreamUnreachable => "upstream_unreachable",
         }

@@ -35,9 +35,10 @@ pub mod snapshot;
 mod trace;
 mod truth;
 pub mod value;
+mod whom;
 
 pub use caller::Caller;
-pub use compile::{CompileError, CompileErrors, Policy, compile};
+pub use compile::{CompileError, CompileErrors, Policy, compile, compile_resource};
 pub use coverage::Point;
 pub use decide::{Call, CounterUsage, Judged, MethodOutcome, Policies};
 pub use decision::{Allowed, ApprovalNeeded, Approvals, Audited, Code, Decision, Outcome, Refusal};

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::document::Document;
-use crate::resource::{ClusterPolicySpec, Mode, PolicySpec, Rollout, Selector, Server};
+use crate::resource::{CallerMatch, ClusterPolicySpec, Mode, PolicySpec, Rollout, Selector, Server};
+use crate::whom::Whom;
 
 mod hint;
 mod located;
@@ -71,7 +72,7 @@ impl From<FieldError> for FieldErrors {
 pub fn spec(value: &Value) -> Result<PolicySpec, FieldErrors> {
     let parts = SpecParts::read(value, &POLICY_SPEC)?;
     let selector = parts.selector.ok_or_else(|| error("spec.selector", hint::missing("selector")))?;
-    Ok(PolicySpec { selector, server: parts.server, mode: parts.mode, rollout: parts.rollout, document: parts.document })
+    Ok(PolicySpec { selector, server: parts.server, from: parts.from, mode: parts.mode, rollout: parts.rollout, document: parts.document })
 }
 
 /// Reads the `spec` of a `ClusterMcpPolicy`.
@@ -80,7 +81,8 @@ pub fn cluster_spec(value: &Value) -> Result<ClusterPolicySpec, FieldErrors> {
     let missing = |field: &str| error(format!("spec.{field}"), hint::missing(field));
     let namespace_selector = parts.namespace_selector.ok_or_else(|| missing("namespaceSelector"))?;
     let selector = parts.selector.ok_or_else(|| missing("selector"))?;
-    let policy = PolicySpec { selector, server: parts.server, mode: parts.mode, rollout: parts.rollout, document: parts.document };
+    let policy =
+        PolicySpec { selector, server: parts.server, from: parts.from, mode: parts.mode, rollout: parts.rollout, document: parts.document };
     Ok(ClusterPolicySpec { namespace_selector, policy })
 }
 
@@ -128,6 +130,7 @@ struct SpecParts {
     namespace_selector: Option<Selector>,
     selector: Option<Selector>,
     server: Server,
+    from: Option<Vec<CallerMatch>>,
     mode: Mode,
     rollout: Rollout,
     document: Document,
@@ -144,14 +147,17 @@ impl SpecParts {
         let namespace_selector = map.remove("namespaceSelector").map(|value| part(&value, "spec.namespaceSelector")).transpose()?;
         let selector = map.remove("selector").map(|value| part(&value, "spec.selector")).transpose()?;
         let server = map.remove("server").map(|value| part(&value, "spec.server")).transpose()?.unwrap_or_default();
+        let from: Option<Vec<CallerMatch>> = map.remove("from").map(|value| part(&value, "spec.from")).transpose()?;
         let mode = map.remove("mode").map(|value| part(&value, "spec.mode")).transpose()?.unwrap_or_default();
         let rollout = map.remove("rollout").map(|value| part(&value, "spec.rollout")).transpose()?.unwrap_or_default();
         let document = part(&Value::Object(map), "spec")?;
-        let errors: Vec<_> = resource::impossible(namespace_selector.as_ref(), selector.as_ref(), &server).collect();
+        let mut errors: Vec<_> = resource::impossible(namespace_selector.as_ref(), selector.as_ref(), &server).collect();
+        let of_from = Whom::compile(from.as_deref()).err().into_iter().flat_map(|errors| errors.0);
+        errors.extend(of_from.map(|wrong| error(format!("spec.{}", wrong.path), wrong.message)));
         if !errors.is_empty() {
             return Err(FieldErrors(errors));
         }
-        Ok(Self { namespace_selector, selector, server, mode, rollout, document })
+        Ok(Self { namespace_selector, selector, server, from, mode, rollout, document })
     }
 }
 

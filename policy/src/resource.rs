@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::document::Document;
@@ -20,6 +20,12 @@ pub struct PolicySpec {
     /// What is known of the MCP server in the selected pods.
     #[serde(default, skip_serializing_if = "Server::is_default")]
     pub server: Server,
+
+    /// Whom the policy speaks about: a caller that one of the entries matches. Default: everyone. `[]` is nobody. For other callers the
+    /// policy is not in force; a caller for whom none is, is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub from: Option<Vec<CallerMatch>>,
 
     /// `enforce` (the default), or `audit`: every call is decided and recorded, and none is refused or hidden by this policy.
     #[serde(default, skip_serializing_if = "Mode::is_enforce")]
@@ -49,6 +55,72 @@ pub struct ClusterPolicySpec {
     /// The rest is as in an `McpPolicy`.
     #[serde(flatten)]
     pub policy: PolicySpec,
+}
+
+/// Callers that a policy speaks about. Every field that is there must match. A text is an exact name, or a glob with `*` and `?`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CallerMatch {
+    /// How the caller proved who it is: `serviceAccount` by a token of a Kubernetes service account, `jwt` by one of another issuer,
+    /// `key` by a key of `mcp-policy key create`; `anonymous` not at all.
+    pub kind: CallerKind,
+    /// The service account's namespace. Required beside the `name` of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub namespace: Option<String>,
+    /// The name of the service account, or of the key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub name: Option<String>,
+    /// The token's issuer. Required beside `subject` and `claims`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub issuer: Option<String>,
+    /// The token's subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub subject: Option<String>,
+    /// Claims that the token must have. A text is a pattern; a list in the token needs one element that matches; an object needs those
+    /// of its members that are named here; everything else must be equal.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "claims")]
+    pub claims: BTreeMap<String, serde_json::Value>,
+    /// The address of an anonymous caller, or a CIDR that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub address: Option<String>,
+}
+
+/// How a caller proved who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum CallerKind {
+    /// By a token of a Kubernetes service account.
+    ServiceAccount,
+    /// By a JSON Web Token of another issuer.
+    Jwt,
+    /// By a key.
+    Key,
+    /// Not at all.
+    Anonymous,
+}
+
+impl CallerKind {
+    /// The kind as documents write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ServiceAccount => "serviceAccount",
+            Self::Jwt => "jwt",
+            Self::Key => "key",
+            Self::Anonymous => "anonymous",
+        }
+    }
+}
+
+/// Claims are any JSON object, in the form that Kubernetes' structural schemas have for it.
+fn claims(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "maxProperties": 16, "x-kubernetes-preserve-unknown-fields": true })
 }
 
 /// Whether a policy refuses, or only says what it would do.

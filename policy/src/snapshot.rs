@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::document::Document;
-use crate::resource::{Mode, Server};
+use crate::resource::{CallerMatch, Mode, Server};
 pub use store::{SnapshotStore, StoreCredentials};
 
 /// The version of the snapshot's form, where it needs nothing that is newer.
 pub const SNAPSHOT_VERSION: &str = "1";
-/// The version of a snapshot that a sidecar of version 1 would read wrongly: it names a shared store.
+/// The version of a snapshot that a sidecar of version 1 would read wrongly: it names a shared store, or a policy speaks about some callers only.
 const NEXT_VERSION: &str = "2";
 /// The versions that this build reads.
 pub const SNAPSHOT_VERSIONS: [&str; 2] = [SNAPSHOT_VERSION, NEXT_VERSION];
@@ -67,6 +67,9 @@ pub struct SnapshotPolicy {
     /// What the policy says of the server.
     #[serde(default, skip_serializing_if = "Server::is_default")]
     pub server: Server,
+    /// Whom the policy speaks about; none for everyone. Since version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Vec<CallerMatch>>,
     /// The document that is in force: the last accepted one. None if no revision was ever accepted: then every call is
     /// refused.
     pub document: Option<Document>,
@@ -78,7 +81,8 @@ impl Snapshot {
     pub fn new(mut policies: Vec<SnapshotPolicy>) -> Self {
         policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         let sha256 = digest(&policies, None);
-        Self { version: SNAPSHOT_VERSION.to_owned(), sha256, policies, store: None }
+        let version = if policies.iter().any(SnapshotPolicy::needs_next_version) { NEXT_VERSION } else { SNAPSHOT_VERSION };
+        Self { version: version.to_owned(), sha256, policies, store: None }
     }
 
     /// The same, with counters in this store.
@@ -92,6 +96,13 @@ impl Snapshot {
     #[must_use]
     pub fn is_intact(&self) -> bool {
         self.sha256 == digest(&self.policies, self.store.as_deref())
+    }
+}
+
+impl SnapshotPolicy {
+    /// Whether it says what a sidecar of the first version would pass over.
+    fn needs_next_version(&self) -> bool {
+        self.from.is_some()
     }
 }
 
@@ -149,6 +160,7 @@ mod tests {
             generation,
             mode: Mode::Enforce,
             server: Server::default(),
+            from: None,
             document: None,
         }
     }
@@ -179,6 +191,12 @@ mod tests {
         let moved =
             Snapshot { store: Some(Box::new(SnapshotStore { url: "redis://mallory".to_owned(), ..store("geheim", "7") })), ..shared };
         assert!(!moved.is_intact());
+    }
+
+    #[test]
+    fn a_sidecar_that_would_pass_over_a_field_is_told_by_the_version() {
+        let version = |from| Snapshot::new(vec![policy("a", 1), SnapshotPolicy { from, ..policy("b", 1) }]).version;
+        assert_eq!((version(None).as_str(), version(Some(Vec::new())).as_str()), ("1", "2"));
     }
 
     #[test]

@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use mcp_policy::{Code, Mode, Policies, Policy, PolicyId, compile, read};
+use mcp_policy::{Caller, Code, Mode, Policies, Policy, PolicyId, compile, read};
 use serde_json::{Value, json};
 
 fn compiled(document: &Value) -> Policy {
     compile(PolicyId::new(Some("ns"), "p"), &read::document(document).unwrap()).unwrap()
+}
+
+fn caller(n: u8) -> Caller {
+    Caller::anonymous([10, 0, 0, n].into())
 }
 
 fn policy(document: &Value) -> Policies {
@@ -18,7 +22,7 @@ fn policy(document: &Value) -> Policies {
 fn methods_are_allowed_if_known_and_the_closest_pattern_decides() {
     let told = |document: Value, method: &str| {
         policy(&document)
-            .decide_method(method)
+            .decide_method(&caller(1), method)
             .refusal
             .map(|refusal| format!("{} {}", refusal.code, refusal.rule.unwrap_or_else(|| "-".to_owned())))
     };
@@ -42,7 +46,7 @@ fn methods_are_allowed_if_known_and_the_closest_pattern_decides() {
 fn without_an_accepted_policy_only_what_opens_a_connection_passes() {
     let never_accepted = Policies::new(vec![Policy::refusing(PolicyId::new(Some("ns"), "p"))]);
     for policies in [Policies::default(), never_accepted] {
-        let refused = |method| policies.decide_method(method).refusal.map(|refusal| refusal.code);
+        let refused = |method| policies.decide_method(&caller(1), method).refusal.map(|refusal| refusal.code);
         for method in ["initialize", "server/discover", "ping", "notifications/initialized"] {
             assert_eq!(refused(method), None, "{method}");
         }
@@ -63,12 +67,12 @@ fn an_unknown_method_passes_by_name_only() {
         (json!({"methods": {"x/*": "allow", "x/unknown": "deny"}}), false),
     ];
     for (document, expected) in cases {
-        assert_eq!(policy(&document).allows_by_name("x/unknown"), expected, "{document}");
+        assert_eq!(policy(&document).allows_by_name(&caller(1), "x/unknown"), expected, "{document}");
     }
     let denied = compiled(&json!({"methods": {"x/unknown": "deny"}}));
     let allowed = || compiled(&json!({"methods": {"x/unknown": "allow"}}));
-    assert!(!Policies::new(vec![allowed(), denied]).allows_by_name("x/unknown"), "one policy refuses it");
-    assert!(!Policies::default().allows_by_name("x/unknown"));
+    assert!(!Policies::new(vec![allowed(), denied]).allows_by_name(&caller(1), "x/unknown"), "one policy refuses it");
+    assert!(!Policies::default().allows_by_name(&caller(1), "x/unknown"));
 }
 
 /// Only where something could be held back are a server's messages read.
@@ -85,10 +89,10 @@ fn a_servers_messages_are_read_where_a_policy_refuses_one_that_it_may_send() {
         (json!({"methods": {"x/unknown": "deny"}}), true),
     ];
     for (document, expected) in cases {
-        assert_eq!(policy(&document).governs_server(), expected, "{document}");
+        assert_eq!(policy(&document).governs_server(&caller(1)), expected, "{document}");
         let audited = Policies::new(vec![compiled(&document).in_mode(Mode::Audit)]);
-        assert_eq!(audited.governs_server(), expected, "to be recorded it has to be read: {document}");
+        assert_eq!(audited.governs_server(&caller(1)), expected, "to be recorded it has to be read: {document}");
     }
-    assert!(Policies::default().governs_server(), "nothing is let through");
-    assert!(Policies::new(vec![Policy::refusing(PolicyId::new(None, "p"))]).governs_server());
+    assert!(Policies::default().governs_server(&caller(1)), "nothing is let through");
+    assert!(Policies::new(vec![Policy::refusing(PolicyId::new(None, "p"))]).governs_server(&caller(1)));
 }

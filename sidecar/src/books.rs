@@ -89,7 +89,7 @@ impl Books {
     #[must_use]
     pub fn tells_of_other_tools(&self, before: &Enforced, now: &Enforced, caller: &Caller) -> bool {
         self.listed().any(|tool| before.policies.lists(caller, tool) != now.policies.lists(caller, tool))
-            && now.policies.decide_method(respond::LIST_CHANGED).refusal.is_none()
+            && now.policies.decide_method(caller, respond::LIST_CHANGED).refusal.is_none()
     }
 
     /// Whether the server listed this tool.

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mcp_policy::read::Manifest;
+use mcp_policy::resource::CallerMatch;
 use mcp_policy::snapshot::{SNAPSHOT_VERSION, SNAPSHOT_VERSIONS};
 use mcp_policy::{
     Approvals, Call, CompileErrors, CounterUsage, Counters, Document, Judged, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot,
 };
-use mcp_policy::{Reservation, compile};
+use mcp_policy::{Reservation, compile_resource};
 use tokio::sync::watch;
 
 use crate::books::store_metrics::StoreMetrics;
@@ -97,6 +98,7 @@ impl Enforced {
             // One of which nothing was ever accepted refuses, whatever its mode.
             mode: if policy.document.is_some() { policy.mode } else { Mode::Enforce },
             server: &policy.server,
+            from: policy.from.as_deref(),
             revision: policy.generation.to_string(),
         });
         let store = snapshot.store.as_ref().map(|store| StoreAddress::parse(&store.url, store.credentials.clone())).transpose()?;
@@ -111,9 +113,10 @@ impl Enforced {
             document: Some(&manifest.document),
             mode: manifest.mode,
             server: &manifest.server,
+            from: manifest.from.as_deref(),
             revision: revision.clone(),
         });
-        Self::compile(parts, SnapshotId { version: SNAPSHOT_VERSION.to_owned(), sha256 })
+        Self::compile(parts, SnapshotId { version: SNAPSHOT_VERSIONS[0].to_owned(), sha256 })
     }
 
     fn compile<'a>(parts: impl Iterator<Item = Part<'a>> + Clone, snapshot: SnapshotId) -> Result<Self, ApplyError> {
@@ -126,8 +129,8 @@ impl Enforced {
         for part in parts {
             let policy = match part.document {
                 Some(document) => {
-                    let compiled = compile(part.id.clone(), document);
-                    compiled.map_err(|errors| ApplyError::Compile { policy: part.id.clone(), errors })?.in_mode(part.mode)
+                    let compiled = compile_resource(part.id.clone(), part.from, part.mode, document);
+                    compiled.map_err(|errors| ApplyError::Compile { policy: part.id.clone(), errors })?
                 }
                 None => Policy::refusing(part.id.clone()),
             };
@@ -182,6 +185,7 @@ struct Part<'a> {
     document: Option<&'a Document>,
     mode: Mode,
     server: &'a Server,
+    from: Option<&'a [CallerMatch]>,
     revision: String,
 }
 
@@ -349,6 +353,7 @@ mod tests {
             generation: 3,
             mode: Mode::Enforce,
             server: Server::default(),
+            from: None,
             document,
         }
     }

@@ -55,7 +55,7 @@ pub async fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, 
             Some(call) => judge_call(books, enforced, received, &request.id, call, record).await,
             None => judge_request(enforced, received, request, record),
         },
-        Message::Notification(notification) => match judge_method(enforced, &notification.method, record) {
+        Message::Notification(notification) => match judge_method(enforced, received.caller, &notification.method, record) {
             MethodVerdict::Passes => Verdict::Passes(Asked::Nothing),
             // It is dropped: nobody waits for an answer.
             MethodVerdict::Unknown | MethodVerdict::Refused(_) => Verdict::Answered(respond::accepted()),
@@ -145,7 +145,7 @@ async fn ask(
 /// A request that is not a call.
 fn judge_request(enforced: &Enforced, received: &Received<'_>, request: &Request, record: &mut Record) -> Verdict {
     let Request { id, method, task, .. } = request;
-    match judge_method(enforced, method, record) {
+    match judge_method(enforced, received.caller, method, record) {
         MethodVerdict::Passes => {}
         MethodVerdict::Unknown => return Verdict::Answered(respond::unknown_method(id, received.era)),
         MethodVerdict::Refused(refusal) => {
@@ -175,10 +175,10 @@ enum MethodVerdict {
     Refused(Refusal),
 }
 
-fn judge_method(enforced: &Enforced, method: &str, record: &mut Record) -> MethodVerdict {
-    let MethodOutcome { refusal, audited } = enforced.policies.decide_method(method);
+fn judge_method(enforced: &Enforced, caller: &Caller, method: &str, record: &mut Record) -> MethodVerdict {
+    let MethodOutcome { refusal, audited } = enforced.policies.decide_method(caller, method);
     let is_denied_by_name = refusal.as_ref().is_some_and(|refusal| refusal.rule.is_some());
-    if !message::is_known_method(method) && !is_denied_by_name && !enforced.policies.allows_by_name(method) {
+    if !message::is_known_method(method) && !is_denied_by_name && !enforced.policies.allows_by_name(caller, method) {
         record.malformed("unknown_method");
         return MethodVerdict::Unknown;
     }

@@ -198,6 +198,7 @@ fn snapshot(tool: &str, generation: i64) -> Snapshot {
         generation,
         mode: mcp_policy::Mode::Enforce,
         server,
+        from: None,
         document: Some(document),
     }])
 }

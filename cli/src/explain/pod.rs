@@ -160,10 +160,10 @@ impl Revision {
             Kind::Namespaced => read::spec(spec).map(|spec| (None, spec)),
             Kind::Cluster => read::cluster_spec(spec).map(|spec| (Some(spec.namespace_selector), spec.policy)),
         };
-        let (namespaces, PolicySpec { selector: pods, mode, document, .. }) = read.map_err(|errors| errors.to_string())?;
-        let policy = mcp_policy::compile(id.clone(), &document)
+        let (namespaces, PolicySpec { selector: pods, from, mode, document, .. }) = read.map_err(|errors| errors.to_string())?;
+        let policy = mcp_policy::compile_resource(id.clone(), from.as_deref(), mode, &document)
             .map_err(|errors| errors.0.iter().map(|error| format!("spec.{error}")).collect::<Vec<_>>().join("; "))?;
-        Ok(Self { selection: Selection { namespaces, pods }, policy: policy.in_mode(mode) })
+        Ok(Self { selection: Selection { namespaces, pods }, policy })
     }
 }
 

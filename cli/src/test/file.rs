@@ -10,6 +10,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::caller;
+
 /// Who calls where nothing is said.
 pub const DEFAULT_CALLER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
 
@@ -32,7 +34,7 @@ struct WrittenFile {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Defaults {
     #[serde(default)]
-    caller: Option<String>,
+    caller: Option<Value>,
     #[serde(default)]
     session: Option<String>,
     #[serde(default)]
@@ -62,7 +64,7 @@ struct WrittenCase {
     #[serde(default)]
     method: Option<String>,
     #[serde(default)]
-    caller: Option<String>,
+    caller: Option<Value>,
     #[serde(default)]
     session: Option<String>,
     #[serde(default)]
@@ -275,21 +277,21 @@ impl Reader<'_> {
         Some(Question::Call { tool, arguments })
     }
 
-    fn caller(&mut self, path: &str, caller: Option<String>) -> Option<Caller> {
-        let (path, text) = match (caller, &self.defaults.caller) {
+    fn caller(&mut self, path: &str, caller: Option<Value>) -> Option<Caller> {
+        let (path, written) = match (caller, &self.defaults.caller) {
             (Some(own), _) => (format!("{path}.caller"), own),
             (None, Some(default)) => ("defaults.caller".to_owned(), default.clone()),
             (None, None) => return Some(Caller::anonymous(DEFAULT_CALLER)),
         };
-        if let Ok(address) = text.parse() {
-            return Some(Caller::anonymous(address));
+        match caller::of_value(&written, &path) {
+            Ok(caller) => Some(caller),
+            Err(errors) => {
+                // A wrong default is wrong once.
+                let new = errors.into_iter().filter(|error| !self.errors.contains(error)).collect::<Vec<_>>();
+                self.errors.extend(new);
+                None
+            }
         }
-        let error = FieldError { path, message: format!("`{text}` is not an IP address") };
-        // A wrong default is wrong once.
-        if !self.errors.contains(&error) {
-            self.errors.push(error);
-        }
-        None
     }
 
     fn time(&mut self, path: &str, text: &str, fresh: bool) -> Option<Duration> {

@@ -146,7 +146,7 @@ impl Runner<'_> {
         for policy in &self.loaded.each {
             self.coverage.method(self.loaded, policy, method);
         }
-        let decided = self.loaded.policies.decide_method(method);
+        let decided = self.loaded.policies.decide_method(&case.caller, method);
         compare::differences(&case.expect, &outcome::method(&decided))
     }
 }

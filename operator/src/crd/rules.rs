@@ -25,7 +25,8 @@ pub fn add_rules(spec: &mut Value) {
     overlay(spec, "/properties/tools", RULES, tools());
     overlay(spec, "/properties/tools/additionalProperties", "nullable", json!(true));
     overlay(spec, "/properties/methods", RULES, methods());
-    let_null_in(spec, "", &["allTools", "approvals", "hide", "methods", "tools"]);
+    let_null_in(spec, "", &["allTools", "approvals", "from", "hide", "methods", "tools"]);
+    overlay(spec, "/properties/from/items", RULES, caller_match());
     for rule in TOOL_RULES {
         let_null_in(spec, rule, &["approveIf", "arguments", "denyIf", "limits", "rateLimit", "require"]);
         overlay(spec, &format!("{rule}/properties/limits/items"), RULES, limit());
@@ -67,6 +68,34 @@ fn server() -> Value {
         "rule": "!has(self.ssePath) || self.ssePath != (has(self.path) ? self.path : '/mcp')",
         "message": "ssePath must not be the path of the endpoint",
     }])
+}
+
+/// The words are the operator's own; so are those of what is wrong with an address, which only the operator finds.
+fn caller_match() -> Value {
+    let beside = |field: &str, kinds: &[&str]| {
+        let kinds = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
+        json!({
+            "rule": format!("!has(self.{field}) || self.kind in [{kinds}]"),
+            "message": format!("{field}: means nothing of a caller of this kind"),
+            "messageExpression": format!("'{field}: means nothing of a caller of kind ' + self.kind"),
+        })
+    };
+    json!([
+        beside("namespace", &["serviceAccount"]),
+        beside("name", &["serviceAccount", "key"]),
+        beside("issuer", &["jwt"]),
+        beside("subject", &["jwt"]),
+        beside("claims", &["jwt"]),
+        beside("address", &["anonymous"]),
+        {
+            "rule": "self.kind != 'serviceAccount' || !has(self.name) || has(self.namespace)",
+            "message": "namespace: is required beside `name`: each namespace has an account of that name; `*` takes all",
+        },
+        {
+            "rule": "self.kind != 'jwt' || has(self.issuer) || !(has(self.subject) || has(self.claims))",
+            "message": "issuer: is required beside `subject` and `claims`: each issuer has its own; `*` takes all",
+        },
+    ])
 }
 
 fn port() -> Value {
@@ -142,6 +171,26 @@ mod tests {
         for lacking in [Condition::default(), Condition { path, ..Condition::default() }] {
             let words = operators_words(lacking);
             assert!(admission_policy.contains(&words), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_caller_is_refused_in_the_operators_words() {
+        let words = |entry: Value| {
+            let spec = json!({ "selector": {}, "from": [entry] });
+            let errors = mcp_policy::read::spec(&spec).expect_err("refused").0;
+            errors[0].to_string().trim_start_matches("spec.from[0].").to_owned()
+        };
+        let rules = caller_match();
+        for (rule, entry) in [(6, json!({ "kind": "serviceAccount", "name": "n" })), (7, json!({ "kind": "jwt", "subject": "s" }))] {
+            assert_eq!(rules[rule]["message"], words(entry));
+        }
+        let fields = ["namespace", "name", "issuer", "subject", "claims", "address"];
+        for (rule, field) in fields.into_iter().enumerate() {
+            let kind = if field == "address" { "key" } else { "anonymous" };
+            let value = if field == "claims" { json!({ "a": 1 }) } else { json!("10.0.0.1") };
+            let expression = rules[rule]["messageExpression"].as_str().expect("has one");
+            assert_eq!(expression.replace('\'', "").replace(" + self.kind", kind), words(json!({ "kind": kind, field: value })));
         }
     }
 

@@ -4,7 +4,7 @@ use cel::IdedExpr;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue, MapExpr, SelectExpr, operators};
 
 use super::function::{Function, resolve};
-use super::node::{Body, Constant, Macro, Node, Variable};
+use super::node::{Body, Constant, Macro, Node, OfCaller, Variable};
 use super::operator::{Arithmetic, Comparison, can_be_key, comparable};
 use super::spelling::nearest;
 use super::types::Type;
@@ -106,18 +106,31 @@ impl<'e> Checker<'e, '_> {
             let message = format!("`.{}` reads a member of a map, and {} has none", select.field, given.describe());
             return Err(problem(at, message));
         }
-        let members = match operand {
-            Node::Variable(Variable::Caller) => Some(("caller", Variable::OF_CALLER)),
-            Node::Variable(Variable::Server) => Some(("server", Variable::OF_SERVER)),
-            _ => None,
+        let unknown = |map: &str, names: &[&str]| {
+            let names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+            let (last, others) = names.split_last().map_or(("", &[][..]), |(last, others)| (last.as_str(), others));
+            problem(at, format!("`{map}` has no member `{}`: it has {} and {last}", select.field, others.join(", ")))
         };
-        if let Some((map, members)) = members {
-            let Some((_, variable)) = members.into_iter().find(|(name, _)| *name == select.field) else {
-                let names = members.map(|(name, _)| format!("`{name}`")).join(" and ");
-                return Err(problem(at, format!("`{map}` has no member `{}`: it has {names}", select.field)));
-            };
-            let found = if select.test { Node::Constant(Constant::Bool(true)) } else { Node::Variable(variable) };
-            return Ok((found, if select.test { Type::Bool } else { Type::String }));
+        match operand {
+            Node::Variable(Variable::Caller) => {
+                let member = OfCaller::ALL.into_iter().find(|member| member.name() == select.field);
+                let member = member.ok_or_else(|| unknown("caller", &OfCaller::ALL.map(OfCaller::name)))?;
+                return Ok(if select.test {
+                    (Node::HasOfCaller(member), Type::Bool)
+                } else {
+                    (Node::Variable(Variable::OfCaller(member)), member.given())
+                });
+            }
+            Node::Variable(Variable::Server) => {
+                let member = Variable::OF_SERVER.into_iter().find(|(name, _)| *name == select.field);
+                let (_, variable) = member.ok_or_else(|| unknown("server", &Variable::OF_SERVER.map(|(name, _)| name)))?;
+                return Ok(if select.test {
+                    (Node::Constant(Constant::Bool(true)), Type::Bool)
+                } else {
+                    (Node::Variable(variable), Type::String)
+                });
+            }
+            _ => {}
         }
         let (operand, field) = (Box::new(operand), select.field.as_str().into());
         Ok(if select.test { (Node::Has(operand, field), Type::Bool) } else { (Node::Select(operand, field), Type::Dyn) })

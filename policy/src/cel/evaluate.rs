@@ -6,7 +6,7 @@ use super::arithmetic;
 use super::fault::{Fault, decide};
 use super::function::Function;
 use super::item::{Item, Key, List, Map, Text, whole};
-use super::node::{Body, Constant, Macro, Node, Variable};
+use super::node::{Body, Constant, Macro, Node, OfCaller, Variable};
 use super::steps::Steps;
 use crate::caller::Caller;
 use crate::facts::Facts;
@@ -50,6 +50,7 @@ impl<'v> Evaluation<'v> {
                 // The checker counts them as evaluation does.
                 None => Err(Fault::MissingIndex),
             },
+            Node::HasOfCaller(member) => Ok(Item::Bool(self.of_caller(*member)?.is_some())),
             Node::Select(operand, name) => self.select(operand, name),
             Node::Has(operand, name) => self.has(operand, name),
             Node::Index(sides) => self.index(sides),
@@ -87,24 +88,46 @@ impl<'v> Evaluation<'v> {
         }
     }
 
-    fn variable(&self, variable: Variable) -> Given<'v> {
+    fn variable(&mut self, variable: Variable) -> Given<'v> {
         let facts = self.facts;
-        let Caller::Anonymous { address } = facts.caller;
         Ok(match variable {
             Variable::Args => return Item::read(facts.args),
             Variable::Tool => Item::Text(Text::Borrowed(facts.tool)),
-            Variable::Caller => return self.members(Variable::OF_CALLER),
-            Variable::CallerKind => Item::Text(Text::Borrowed("anonymous")),
-            Variable::CallerAddress => Item::Text(Text::made(&address.to_string())),
-            Variable::Server => return self.members(Variable::OF_SERVER),
+            Variable::Caller => {
+                let mut members = Vec::with_capacity(OfCaller::ALL.len());
+                for member in OfCaller::ALL {
+                    if let Some(value) = self.of_caller(member)? {
+                        members.push((Key::Text(Text::Borrowed(member.name())), value));
+                    }
+                }
+                Item::Map(Map::made(members)?)
+            }
+            Variable::OfCaller(member) => self.of_caller(member)?.ok_or(Fault::MissingMember(member.name()))?,
+            Variable::Server => {
+                let mut members = Vec::with_capacity(Variable::OF_SERVER.len());
+                for (name, member) in Variable::OF_SERVER {
+                    members.push((Key::Text(Text::Borrowed(name)), self.variable(member)?));
+                }
+                Item::Map(Map::made(members)?)
+            }
             Variable::ServerNamespace => Item::Text(Text::Borrowed(facts.server.namespace)),
             Variable::ServerName => Item::Text(Text::Borrowed(facts.server.name)),
         })
     }
 
-    fn members(&self, members: [(&'static str, Variable); 2]) -> Given<'v> {
-        let read = members.into_iter().map(|(name, variable)| Ok((Key::Text(Text::Borrowed(name)), self.variable(variable)?)));
-        Map::made(read.collect::<Result<_, Fault<'v>>>()?).map(Item::Map)
+    /// A member of `caller`, if its kind has it.
+    fn of_caller(&mut self, member: OfCaller) -> Result<Option<Item<'v>>, Fault<'v>> {
+        let text = |text: &'v str| Item::Text(Text::Borrowed(text));
+        Ok(match (member, self.facts.caller) {
+            (OfCaller::Kind, caller) => Some(text(caller.kind())),
+            (OfCaller::Address, Caller::Anonymous { address }) => Some(Item::Text(Text::made(&address.to_string()))),
+            (OfCaller::Namespace, Caller::ServiceAccount { namespace, .. }) => Some(text(namespace)),
+            (OfCaller::Name, Caller::ServiceAccount { name, .. } | Caller::Key { name }) => Some(text(name)),
+            (OfCaller::Issuer, Caller::Jwt { issuer, .. }) => Some(text(issuer)),
+            (OfCaller::Subject, Caller::Jwt { subject, .. }) => Some(text(subject)),
+            (OfCaller::Claims, Caller::Jwt { claims, .. }) => Some(Item::claims(claims, &mut self.steps)?),
+            _ => None,
+        })
     }
 
     fn both(&mut self, sides: &'v [Node; 2]) -> Result<[Item<'v>; 2], Fault<'v>> {

@@ -69,6 +69,35 @@ impl<'v> Item<'v> {
         })
     }
 
+    /// Reads the claims of a token; each value in them takes a step.
+    pub fn claims(claims: &'v serde_json::Map<String, serde_json::Value>, steps: &mut Steps) -> Result<Self, Fault<'v>> {
+        let mut members = Vec::with_capacity(claims.len());
+        for (name, value) in claims {
+            members.push((Key::Text(Text::Borrowed(name)), Self::claim(value, steps)?));
+        }
+        Map::made(members).map(Self::Map)
+    }
+
+    /// Reads a claim. A number that not every reader reads alike is of no use, so it is as close as a double can be.
+    fn claim(value: &'v serde_json::Value, steps: &mut Steps) -> Result<Self, Fault<'v>> {
+        use serde_json::Value;
+        steps.spend(1)?;
+        Ok(match value {
+            Value::Null => Self::Null,
+            Value::Bool(value) => Self::Bool(*value),
+            Value::Number(number) => match number.as_i64() {
+                Some(whole) if whole.unsigned_abs() <= 1 << 53 => Self::Int(whole),
+                _ => Self::Double(number.as_f64().filter(|number| number.is_finite()).ok_or(Fault::InexactNumber)?),
+            },
+            Value::String(text) => Self::Text(Text::Borrowed(text)),
+            Value::Array(elements) => {
+                let elements: Result<Rc<[_]>, _> = elements.iter().map(|element| Self::claim(element, steps)).collect();
+                Self::List(List::Made(elements?))
+            }
+            Value::Object(members) => return Self::claims(members, steps),
+        })
+    }
+
     pub fn kind(&self) -> Type {
         match self {
             Self::Null => Type::Null,

@@ -12,6 +12,8 @@ pub(super) enum Node {
     Variable(Variable),
     /// The variable of a macro, counted from the outermost macro around it.
     Local(usize),
+    /// Whether a member of `caller` is there: it depends on the kind.
+    HasOfCaller(OfCaller),
     Select(Box<Node>, Box<str>),
     Has(Box<Node>, Box<str>),
     Index(Box<[Node; 2]>),
@@ -46,24 +48,56 @@ pub(super) enum Constant {
     Type(Type),
 }
 
-/// What an expression can look at. Members that are always there are read without the map around them.
+/// What an expression can look at. Members are read without the map around them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
     Args,
     Tool,
     Caller,
-    CallerKind,
-    CallerAddress,
+    OfCaller(OfCaller),
     Server,
     ServerNamespace,
     ServerName,
 }
 
 impl Variable {
-    /// The members of `caller`.
-    pub const OF_CALLER: [(&'static str, Self); 2] = [("address", Self::CallerAddress), ("kind", Self::CallerKind)];
     /// The members of `server`.
     pub const OF_SERVER: [(&'static str, Self); 2] = [("name", Self::ServerName), ("namespace", Self::ServerNamespace)];
+}
+
+/// A member of `caller`. `kind` is always there, the others where the kind has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OfCaller {
+    Address,
+    Claims,
+    Issuer,
+    Kind,
+    Name,
+    Namespace,
+    Subject,
+}
+
+impl OfCaller {
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 7] = [Self::Address, Self::Claims, Self::Issuer, Self::Kind, Self::Name, Self::Namespace, Self::Subject];
+
+    /// What an expression calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Address => "address",
+            Self::Claims => "claims",
+            Self::Issuer => "issuer",
+            Self::Kind => "kind",
+            Self::Name => "name",
+            Self::Namespace => "namespace",
+            Self::Subject => "subject",
+        }
+    }
+
+    /// The type that it has where it is there.
+    pub fn given(self) -> Type {
+        if self == Self::Claims { Type::Map } else { Type::String }
+    }
 }
 
 /// A macro over the elements of a list or the keys of a map.

@@ -86,12 +86,18 @@ impl Owner {
         match caller {
             Caller::Anonymous { address: IpAddr::V4(address) } => Self(address.to_ipv6_mapped().to_bits()),
             Caller::Anonymous { address: IpAddr::V6(address) } => Self(address.to_bits()),
+            // No session has a name with a blank in it.
+            proved => Self::named(&format!("caller {proved}")),
         }
     }
 
-    /// By its digest. Nobody can find a session whose digest is that of another one, or is an address.
     pub fn session(id: &str) -> Self {
-        let digest: [u8; 32] = Sha256::digest(id).into();
+        Self::named(id)
+    }
+
+    /// By the digest of its name. Nobody can find a name whose digest is that of another one, or is an address.
+    fn named(name: &str) -> Self {
+        let digest: [u8; 32] = Sha256::digest(name).into();
         Self(digest.iter().take(16).fold(0, |bits, byte| bits << 8 | u128::from(*byte)))
     }
 }

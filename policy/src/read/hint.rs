@@ -7,8 +7,6 @@ use super::shape;
 use super::{CLUSTER_KIND, KIND};
 use crate::value;
 
-/// Fields of the language that this release does not enforce, and so must not accept.
-const NOT_YET: [&str; 1] = ["from"];
 /// Spellings of gateways' formats, and the field that means the same, if there is one.
 const GATEWAY_FIELDS: [(&str, &str); 8] = [
     ("all_tools", "allTools"),
@@ -41,9 +39,6 @@ const SIGNS: [(&str, &str); 12] = [
 /// Of a field that nothing knows here. `around` are the objects that it is in, outermost first.
 pub(super) fn unknown_field(name: &str, around: &[(String, &Map<String, Value>)]) -> String {
     let Some(((_, here), further_out)) = around.split_last() else { return "unknown field".to_owned() };
-    if NOT_YET.contains(&name) {
-        return not_yet(name);
-    }
     if let Some((_, ours)) = GATEWAY_FIELDS.iter().find(|(theirs, _)| *theirs == name) {
         let ours = if ours.is_empty() { String::new() } else { format!(", here it is `{ours}`") };
         return format!("unknown field; it is a gateway's spelling{ours}; `mcp-policy import` converts whole files");
@@ -77,10 +72,6 @@ fn holder(field: &str, field_shape: &Value, name: &str) -> Option<String> {
     }
     let element = field_shape.get("items").or_else(|| field_shape.get("additionalProperties"));
     element.is_some_and(knows).then(|| format!("an entry of `{field}`"))
-}
-
-fn not_yet(name: &str) -> String {
-    format!("`{name}` is part of the policy language, but not of this release yet")
 }
 
 /// Of a text that is none of those that a field takes.

@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use super::located::{self, Located, Place, Places};
 use super::{API_VERSION, CLUSTER_KIND, CLUSTER_POLICY_SPEC, FieldError, FieldErrors, KIND, POLICY_SPEC, SpecParts};
 use super::{document, error, hint, object, shape};
-use crate::compile::{Policy, compile};
+use crate::compile::{Policy, compile_resource};
 use crate::document::Document;
 use crate::policy_id::PolicyId;
-use crate::resource::{Mode, Selector, Server};
+use crate::resource::{CallerMatch, Mode, Selector, Server};
 
 /// A policy in a file: a bare document, or a manifest of an `McpPolicy` or a `ClusterMcpPolicy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Manifest {
     pub selector: Option<Selector>,
     /// What is known of the server.
     pub server: Server,
+    /// Whom the policy speaks about; none for everyone.
+    pub from: Option<Vec<CallerMatch>>,
     /// Whether the policy refuses.
     pub mode: Mode,
     /// The policy document.
@@ -55,10 +57,8 @@ impl Manifest {
 
     /// The policy, compiled, in its mode; or everything that is wrong with it, with the places in the file.
     pub fn compile(&self) -> Result<Policy, Vec<FileError>> {
-        match compile(self.id.clone(), &self.document) {
-            Ok(policy) => Ok(policy.in_mode(self.mode)),
-            Err(errors) => Err(in_order(errors.0.into_iter().map(|error| self.locate(&error.path, error.message)))),
-        }
+        compile_resource(self.id.clone(), self.from.as_deref(), self.mode, &self.document)
+            .map_err(|errors| in_order(errors.0.into_iter().map(|error| self.locate(&error.path, error.message))))
     }
 
     /// What its author may not have meant, with the places in the file.
@@ -229,6 +229,7 @@ fn manifest(file: &str, value: &Value, places: &Places) -> Result<Manifest, Fiel
             namespace_selector: None,
             selector: None,
             server: Server::default(),
+            from: None,
             mode: Mode::Enforce,
             document,
             file,
@@ -261,8 +262,8 @@ fn manifest(file: &str, value: &Value, places: &Places) -> Result<Manifest, Fiel
     }
     let id = PolicyId::new(namespace, metadata("name").unwrap_or_default());
     match SpecParts::read(&spec, spec_shape) {
-        Ok(SpecParts { namespace_selector, selector, server, mode, document, .. }) if errors.is_empty() => {
-            Ok(Manifest { id, kind, namespace_selector, selector, server, mode, document, file, places })
+        Ok(SpecParts { namespace_selector, selector, server, from, mode, document, .. }) if errors.is_empty() => {
+            Ok(Manifest { id, kind, namespace_selector, selector, server, from, mode, document, file, places })
         }
         Ok(_) => Err(FieldErrors(errors)),
         Err(FieldErrors(more)) => {

@@ -98,13 +98,6 @@ fn a_rate_limit_is_short_for_a_limit_of_sessions() {
     }
 }
 
-/// What belongs to a later release is refused by name, and never ignored.
-#[test]
-fn what_this_release_does_not_enforce_is_refused() {
-    let later = "is part of the policy language, but not of this release yet";
-    assert_eq!(read::spec(&json!({"selector": {}, "from": []})).unwrap_err().to_string(), format!("spec.from: `from` {later}"));
-}
-
 /// "`methods`: map pattern → `allow` | `deny`; known methods `allow`, unknown `deny`; everything that is not a tool call:
 /// `resources/read`, `prompts/get`, `sampling/createMessage`, …". "Known methods are those of all supported revisions […]; all may be
 /// denied; `tools/call` is refused as a key."
@@ -116,8 +109,8 @@ fn every_known_method_is_allowed_and_may_be_denied() {
     }
     let known = FROM_CLIENT.iter().chain(FROM_SERVER).filter(|method| **method != "tools/call");
     for method in known {
-        assert!(one(&json!({})).decide_method(method).refusal.is_none(), "{method}");
-        let refusal = one(&json!({"methods": {*method: "deny"}})).decide_method(method).refusal.unwrap();
+        assert!(one(&json!({})).decide_method(&caller(1), method).refusal.is_none(), "{method}");
+        let refusal = one(&json!({"methods": {*method: "deny"}})).decide_method(&caller(1), method).refusal.unwrap();
         assert_eq!(
             (refusal.code.as_str(), refusal.rule),
             ("method_denied", Some(format!("/methods/{}", method.replace('/', "~1")))),
@@ -125,10 +118,10 @@ fn every_known_method_is_allowed_and_may_be_denied() {
         );
     }
     for method in ["resources/delete", "Resources/read", "resources/read ", "", "x"] {
-        let refusal = one(&json!({})).decide_method(method).refusal.unwrap();
+        let refusal = one(&json!({})).decide_method(&caller(1), method).refusal.unwrap();
         assert_eq!((refusal.code.as_str(), refusal.rule), ("method_denied", None), "{method}: null without a rule");
         if !method.is_empty() {
-            assert!(one(&json!({"methods": {method: "allow"}})).decide_method(method).refusal.is_none(), "{method}");
+            assert!(one(&json!({"methods": {method: "allow"}})).decide_method(&caller(1), method).refusal.is_none(), "{method}");
         }
     }
     assert_eq!(

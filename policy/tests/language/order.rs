@@ -168,7 +168,7 @@ fn codes_are_called_as_the_table_says() {
 #[test]
 fn without_a_rule_there_is_no_pointer() {
     assert_eq!(told(decide(&Policies::default(), "t", "")), "no_policy -");
-    let unknown = one(&json!({})).decide_method("x/unknown").refusal.unwrap();
+    let unknown = one(&json!({})).decide_method(&caller(1), "x/unknown").refusal.unwrap();
     assert_eq!((unknown.code.as_str(), unknown.rule), ("method_denied", None));
 }
 

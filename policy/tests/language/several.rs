@@ -97,7 +97,7 @@ fn where_no_policy_is_in_force_only_what_opens_a_connection_passes() {
     assert!(!none.lists(&caller(1), "t"));
     for method in mcp_policy::method::FROM_CLIENT.iter().filter(|method| **method != "tools/call") {
         let passes = ["initialize", "server/discover", "ping"].contains(method) || method.starts_with("notifications/");
-        let refused = none.decide_method(method).refusal.map(|refusal| refusal.code.as_str());
+        let refused = none.decide_method(&caller(1), method).refusal.map(|refusal| refusal.code.as_str());
         assert_eq!(refused, (!passes).then_some("no_policy"), "{method}");
     }
 }

@@ -38,10 +38,10 @@ pub struct Word {
 impl Word {
     /// What the policies say of a method that the server used; none if nobody denies it.
     #[must_use]
-    pub fn about(books: &Books, enforced: &Arc<Enforced>, method: String, request: Option<Id>) -> Option<Self> {
-        let MethodOutcome { refusal, mut audited } = enforced.policies.decide_method(&method);
+    pub fn about(books: &Books, enforced: &Arc<Enforced>, caller: &Caller, method: String, request: Option<Id>) -> Option<Self> {
+        let MethodOutcome { refusal, mut audited } = enforced.policies.decide_method(caller, &method);
         // Without a rule, it is only that no revision has the method.
-        let refusal = refusal.filter(|refusal| refusal.rule.is_some() || refusal.code == Code::NoPolicy);
+        let refusal = refusal.filter(|refusal| refusal.rule.is_some() || matches!(refusal.code, Code::NoPolicy | Code::Unauthenticated));
         audited.retain(|one| one.rule.is_some() || one.code != Code::MethodDenied);
         if refusal.is_none() && audited.iter().all(|one| one.code == Code::Allowed) {
             return None;

@@ -121,7 +121,7 @@ impl Gate {
     /// Whether the inside of messages has to be read at this moment.
     #[must_use]
     pub fn reads(&self) -> bool {
-        self.asked.has_to_be_read(&self.books.state.enforced().policies)
+        self.asked.has_to_be_read(&self.books.state.enforced().policies, &self.caller)
     }
 
     /// The id of the request that is to be answered.
@@ -200,7 +200,7 @@ impl Gate {
         let Some(answers) = self.what_is_answered(&outline) else { return self.stray(Stray::WrongId) };
         let enforced = self.books.state.enforced();
         let mut judged = Judged::from(Passing::AsItCame);
-        if enforced.policies.governs_server() {
+        if enforced.policies.governs_server(&self.caller) {
             judged = self.ask_policies(&enforced, message, answers.as_ref());
         }
         match (&judged.passing, &outline, answers) {
@@ -257,7 +257,7 @@ impl Gate {
             Err(_) => return Passing::Unreadable.into(),
         };
         for method in asks {
-            let Some(word) = Word::about(&self.books, enforced, method, request.clone()) else { continue };
+            let Some(word) = Word::about(&self.books, enforced, &self.caller, method, request.clone()) else { continue };
             let passing = word.is_refused().then(|| answers.map_or(Passing::Dropped, |asked| self.instead(asked, &word)));
             words.push(word);
             if let Some(passing) = passing {
@@ -285,7 +285,7 @@ impl Gate {
                 list.changed
             }),
             Asked::Handshake { id } => {
-                let denied = |method: &str| enforced.policies.decide_method(method).refusal.is_some();
+                let denied = |method: &str| enforced.policies.decide_method(&self.caller, method).refusal.is_some();
                 match handshake::filter(message, denied) {
                     Ok(found) if !found.is_spoken_here => {
                         tracing::warn!("the server answered `initialize` with a revision that is not spoken here");

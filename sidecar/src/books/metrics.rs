@@ -307,6 +307,7 @@ mod tests {
             generation: 1,
             mode: Mode::Enforce,
             server: mcp_policy::Server::default(),
+            from: None,
             document: Some(serde_json::from_value(document).unwrap()),
         }]);
         let state = Arc::new(State::default());

@@ -39,7 +39,7 @@ impl Proxy {
     /// Passes an answer on as far as it may pass.
     pub(super) async fn deliver(&self, head: Parts, answer: Answer, asking: Asking<'_>, call: Option<CallAnswer>) -> Response<ProxyBody> {
         let carrier = headers::carrier(&head.headers);
-        let reads = asking.asked.has_to_be_read(&self.books.state.enforced().policies);
+        let reads = asking.asked.has_to_be_read(&self.books.state.enforced().policies, &asking.peer.caller);
         // Under any other status clients take nothing for the answer but an error.
         let binds = asking.asked.is_mcp() && head.status.is_success();
         if !asking.asked.is_mcp() || (!reads && (carrier == Carrier::Other || (carrier == Carrier::Json && !binds && call.is_none()))) {

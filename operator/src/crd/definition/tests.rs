@@ -69,6 +69,7 @@ fn the_free_places_are_those_of_the_language() {
                 ["arguments.schema", "require.items.value", "denyIf.items.conditions.items.value", "approveIf.items.conditions.items.value"]
                     .map(|place| format!("{rule}.{place}"))
             })
+            .chain(["spec.from.items.claims".to_owned()])
             .collect();
         assert_eq!(places, expected);
     }
@@ -91,8 +92,9 @@ fn nothing_is_defaulted_and_no_unknown_field_is_dropped() {
 #[test]
 fn null_is_kept_where_it_means_something() {
     for kind in Kind::ALL {
-        let mut protections: BTreeSet<_> =
-            ["allTools", "approvals", "hide", "methods", "tools", "tools.additionalProperties"].map(|field| format!("spec.{field}")).into();
+        let mut protections: BTreeSet<_> = ["allTools", "approvals", "from", "hide", "methods", "tools", "tools.additionalProperties"]
+            .map(|field| format!("spec.{field}"))
+            .into();
         for rule in ["spec.allTools", "spec.tools.additionalProperties"] {
             protections
                 .extend(["approveIf", "arguments", "denyIf", "limits", "rateLimit", "require"].map(|field| format!("{rule}.{field}")));
@@ -129,6 +131,7 @@ fn the_admission_policy_of_fields_knows_every_field() {
             ("requirementFields", "/properties/selector/properties/matchExpressions/items".to_owned()),
             ("serverFields", "/properties/server".to_owned()),
             ("approvalsFields", "/properties/approvals".to_owned()),
+            ("callerFields", "/properties/from/items".to_owned()),
             ("ruleFields", rule.to_owned()),
             ("argumentsFields", format!("{rule}/properties/arguments")),
             ("conditionFields", format!("{rule}/properties/require/items")),
@@ -161,6 +164,7 @@ fn the_admission_policy_of_fields_looks_everywhere() {
             "spec.selector.matchExpressions.items",
             "spec.server",
             "spec.approvals",
+            "spec.from.items",
             "rule",
             "rule.arguments",
             "rule.require.items",
@@ -198,6 +202,7 @@ fn the_rules_are_where_they_belong() {
             .collect();
         expected.extend(
             [
+                "spec.from.items",
                 "spec.methods",
                 "spec.selector.matchExpressions.items",
                 "spec.server",

@@ -107,8 +107,14 @@ const REFUSED: &[(&str, &str)] = &[
     ("1[0] == 1", "column 2: `[…]` reads a list or a map, not an int"),
     ("tool.x == 1", "column 5: `.x` reads a member of a map, and a string has none"),
     ("server.nam == 'a'", "column 7: `server` has no member `nam`: it has `name` and `namespace`"),
-    ("caller.issuer == 'a'", "column 7: `caller` has no member `issuer`: it has `address` and `kind`"),
-    ("has(caller.issuer)", "column 1: `caller` has no member `issuer`: it has `address` and `kind`"),
+    (
+        "caller.groups == 'a'",
+        "column 7: `caller` has no member `groups`: it has `address`, `claims`, `issuer`, `kind`, `name`, `namespace` and `subject`",
+    ),
+    (
+        "has(caller.groups)",
+        "column 1: `caller` has no member `groups`: it has `address`, `claims`, `issuer`, `kind`, `name`, `namespace` and `subject`",
+    ),
     ("{1.5: 1} == {}", "column 2: a key is a string, an int or a bool, not a double"),
     ("{'a': 1, 'a': 2} == {}", "column 10: a map has this key twice"),
     ("args.x ? 1 : 'a'", "column 8: both values of `? :` must be of one type, not an int and a string"),

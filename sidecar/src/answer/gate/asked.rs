@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::Response;
-use mcp_policy::Policies;
+use mcp_policy::{Caller, Policies};
 
 use crate::answer::answer_fault::AnswerFault;
 use crate::message::era::Era;
@@ -78,8 +78,8 @@ impl Asked {
     /// Whether the inside of what comes has to be read: what may be changed in any case, all else while a policy governs what servers
     /// send. If not, only its outside is.
     #[must_use]
-    pub fn has_to_be_read(&self, policies: &Policies) -> bool {
-        matches!(self, Self::List { .. } | Self::Handshake { .. }) || (self.is_mcp() && policies.governs_server())
+    pub fn has_to_be_read(&self, policies: &Policies, caller: &Caller) -> bool {
+        matches!(self, Self::List { .. } | Self::Handshake { .. }) || (self.is_mcp() && policies.governs_server(caller))
     }
 
     /// What the client gets in place of an answer that failed.
