@@ -69,7 +69,7 @@ enum Verb {
     /// an hour later takes no longer. Exits with 1 if a case fails.
     Test(test::Options),
     /// Tell how one call is decided, step by step, and what would change the answer
-    Explain(explain::Options),
+    Explain(Box<explain::Options>),
     /// Tell which pods enforce which revision of the policies in a cluster
     ///
     /// Asks kubectl for policies and pods, and each sidecar, by way of the API server, for what it enforces at this moment; that takes
