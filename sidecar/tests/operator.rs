@@ -366,6 +366,7 @@ async fn a_call_that_waits_for_a_person_passes_only_with_the_operators_word() {
         generation: 7,
         mode: mcp_policy::Mode::Enforce,
         server: mcp_policy::Server::default(),
+        from: None,
         document: Some(serde_json::from_value(document).unwrap()),
     };
     let stream = operator.opened().await;
