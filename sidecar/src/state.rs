@@ -116,7 +116,7 @@ impl Enforced {
             from: manifest.from.as_deref(),
             revision: revision.clone(),
         });
-        Self::compile(parts, SnapshotId { version: SNAPSHOT_VERSIONS[0].to_owned(), sha256 })
+        Self::compile(parts, SnapshotId { version: SNAPSHOT_VERSION.to_owned(), sha256 })
     }
 
     fn compile<'a>(parts: impl Iterator<Item = Part<'a>> + Clone, snapshot: SnapshotId) -> Result<Self, ApplyError> {
