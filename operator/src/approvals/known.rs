@@ -48,20 +48,11 @@ impl Known {
     #[must_use]
     pub fn first_open(&self, namespace: &str, base: &str, now: Timestamp) -> u32 {
         let approvals = self.lock();
-        let is_over = |number: &u32| {
-            let found = approvals.get(&(namespace.to_owned(), format!("{base}-{number}")));
-            found.is_some_and(|found| matches!(state(&found.spec, found.status.as_ref(), now), State::Used | State::Expired))
-        };
-        // Old ones are deleted before new ones, so what is left is a run that may begin anywhere.
-        let numbers = approvals
-            .keys()
-            .filter(|(of, _)| of == namespace)
-            .filter_map(|(_, name)| name.strip_prefix(base)?.strip_prefix('-')?.parse().ok());
-        let mut number = numbers.min().unwrap_or(1);
-        while is_over(&number) {
-            number += 1;
-        }
-        number
+        let number = |name: &String| name.strip_prefix(base)?.strip_prefix('-')?.parse::<u32>().ok();
+        let of_call = approvals.iter().filter(|((of, _), _)| of == namespace).filter_map(|((_, name), found)| Some((number(name)?, found)));
+        let is_over = |found: &McpApproval| matches!(state(&found.spec, found.status.as_ref(), now), State::Used | State::Expired);
+        // A new one is made only when all before it are over.
+        of_call.filter(|(_, found)| is_over(found)).map(|(number, _)| number + 1).max().unwrap_or(1)
     }
 
     /// Tells of each change, from now on.
@@ -70,9 +61,18 @@ impl Known {
         self.changes.subscribe()
     }
 
-    /// Takes note of an approval that this replica has written itself.
+    /// Takes note of an approval, unless a newer version of it is known: what this replica writes itself it hears of twice, in any order.
     pub fn insert(&self, approval: McpApproval) {
-        self.lock().insert(approval.key(), Arc::new(approval));
+        // Versions of one object are numbers that grow.
+        let version = |approval: &McpApproval| approval.metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
+        let mut approvals = self.lock();
+        let is_old = approvals
+            .get(&approval.key())
+            .is_some_and(|known| known.metadata.uid == approval.metadata.uid && version(known) > version(&approval));
+        if !is_old {
+            approvals.insert(approval.key(), Arc::new(approval));
+        }
+        drop(approvals);
         self.changes.send_replace(());
     }
 
@@ -94,5 +94,34 @@ pub async fn follow(client: Client, known: Arc<Known>, metrics: Metrics) {
     let mut listed = HashMap::new();
     while let Some(event) = events.next().await {
         known.take(event, &mut listed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::approvals::resource::ApprovalStatus;
+    use crate::approvals::state::tests::approval;
+
+    #[test]
+    fn what_is_heard_late_changes_nothing_and_the_next_number_follows_the_last_that_is_over() {
+        let known = Known::default();
+        let now = Timestamp::from_second(0).unwrap();
+        let insert = |number: u32, version: u32, used: bool| {
+            let mut approval = approval(100);
+            approval.metadata.name = Some(format!("a-{number}"));
+            approval.metadata.resource_version = Some(version.to_string());
+            approval.status =
+                used.then(|| ApprovalStatus { used_at: Some("1970-01-01T00:00:00Z".to_owned()), ..ApprovalStatus::default() });
+            known.insert(approval);
+        };
+        assert_eq!(known.first_open("imaging", "a", now), 1);
+        insert(1, 9, true);
+        assert_eq!(known.first_open("imaging", "a", now), 2);
+        insert(1, 8, false);
+        assert_eq!(known.first_open("imaging", "a", now), 2, "an older version came late");
+        insert(40, 100, true);
+        insert(41, 99, false);
+        assert_eq!((known.first_open("imaging", "a", now), known.first_open("other", "a", now)), (41, 1));
     }
 }
