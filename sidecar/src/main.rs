@@ -46,7 +46,7 @@ enum Command {
     /// output: it is started, and offered over HTTP at --listen; without --listen, callers are whoever starts this program and speaks MCP
     /// to it, as desktop clients do.
     #[command(override_usage = RUN_USAGE)]
-    Run(Run),
+    Run(Box<Run>),
 }
 
 /// The options of `run`.
@@ -68,8 +68,8 @@ struct Run {
     /// Address for health and metrics
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
-    /// Counter store that several sidecars share: redis://host:port, redis+sentinel://host,host/name or redis+cluster://host,host, and
-    /// rediss for TLS; without it each counts by itself
+    /// Counter store that several sidecars share, redis://host:port, or with rediss, +sentinel or +cluster; without it each counts by
+    /// itself
     #[arg(long, value_name = "URL")]
     store: Option<String>,
     /// Folder with `username`, `password`, `sentinel-username`, `sentinel-password` and `ca.crt` of the store, those that it needs
@@ -113,7 +113,7 @@ fn start(command: Command) -> anyhow::Result<u8> {
         }
         Command::Drain => Ok(runtime()?.block_on(drain::request()).map(|()| 0)?),
         Command::Serve => serve(Config::from_env(env), stdout()),
-        Command::Run(run) => guard(run),
+        Command::Run(run) => guard(*run),
     }
 }
 
