@@ -130,7 +130,10 @@ impl Fleet {
             std::fs::write(&token_file, self.token(&namespace, &pod(number)).await?)?;
             let ca_file = self.ca(&namespace).await?;
             let state = Arc::new(State::default());
-            tokio::spawn(follow(OperatorSource { namespace: namespace.clone(), host: OPERATOR.to_owned(), port: 443, ca_file, token_file }, Arc::clone(&state)));
+            tokio::spawn(follow(
+                OperatorSource { namespace: namespace.clone(), host: OPERATOR.to_owned(), port: 443, ca_file, token_file },
+                Arc::clone(&state),
+            ));
             anyhow::Ok(state)
         };
         stream::iter(0..self.options.pods).map(start).buffered(AT_ONCE).try_collect().await

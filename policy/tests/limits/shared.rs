@@ -15,7 +15,7 @@ struct Store(HashMap<String, Vec<(Duration, u128)>>);
 impl Store {
     fn used(&self, want: &Want, now: Duration) -> u128 {
         let calls = self.0.get(&want.budget).into_iter().flatten();
-        calls.filter(|(at, _)| now - *at < want.window).map(|(_, amount)| amount).sum()
+        calls.filter(|(at, _)| now < *at + want.window).map(|(_, amount)| amount).sum()
     }
 
     fn ask(&mut self, wants: &[Want], now: Duration) -> Vec<Found> {
@@ -28,7 +28,9 @@ impl Store {
                 }
                 let calls = self.0.get(&want.budget).into_iter().flatten();
                 let free = calls.map(|(at, _)| *at + want.window).filter(|at| *at > now && fits(want, *at)).min();
-                Found::Full { retry_after_seconds: free.map(|free| (free - now).as_millis().div_ceil(1000).try_into().unwrap()) }
+                Found::Full {
+                    retry_after_seconds: free.map(|free| free.saturating_sub(now).as_millis().div_ceil(1000).try_into().unwrap()),
+                }
             })
             .collect();
         let has_room = |group| wants.iter().zip(&found).all(|(want, found)| want.group != group || *found == Found::Room);

@@ -92,15 +92,15 @@ pub(crate) async fn serve(stream: TcpStream, proxy: &Proxy, peer: &Peer, limits:
         };
         // The caller did not send all, or has hung up.
         let Some(response) = answered else { return };
-        let is_read = body.skip();
-        let closes = !keep_alive || !is_read || response.headers().get(CONNECTION).is_some_and(|value| value == "close");
+        let all_came = body.skip();
+        let closes = !keep_alive || !all_came || response.headers().get(CONNECTION).is_some_and(|value| value == "close");
         let sent = send(&mut writer, response, Manner { is_head, version, closes }).await;
         if sent.is_err() {
             return;
         }
         if closes {
             writer.shut().await;
-            if !is_read {
+            if !all_came {
                 linger(&mut reader, &mut deadline).await;
             }
             return;

@@ -373,7 +373,7 @@ pub fn to_client(mut headers: HeaderMap, body: Body) -> HeaderMap {
             && matches!(name, "content-length" | "content-digest" | "repr-digest" | "digest" | "content-md5" | "etag" | "accept-ranges")
     };
     let named = named_by_connection(&headers);
-    let gone: Vec<HeaderName> = headers.keys().filter(|name| !goes_on(name.as_str(), &named, &is_dropped)).cloned().collect();
+    let gone: Vec<HeaderName> = headers.keys().filter(|name| !goes_on(name.as_str(), &named, is_dropped)).cloned().collect();
     for name in gone {
         headers.remove(name);
     }
