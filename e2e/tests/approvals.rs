@@ -1,4 +1,5 @@
 //! A destructive tool behind a person's yes, on a real cluster.
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::time::{Duration, Instant};
 
