@@ -1,7 +1,7 @@
 # KUBECONFIG set: demo and end-to-end tests use that cluster, and IMAGES names a registry that it can pull from (see e2e/lib.sh).
 # Not set: they use a real Kubernetes that is built and started on this machine (Linux, root).
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-unit test-interop test-long test-e2e bench lint generate images down
+.PHONY: help demo test test-unit test-interop test-long test-e2e bench scale lint generate images down
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -20,6 +20,9 @@ bench: ## what the sidecar costs beside other proxies (minutes; BENCH=--full: an
 	@cargo build --quiet --release --package mcp-policy-sidecar --package mcp-policy-bench
 	@$${CARGO_TARGET_DIR:-target}/release/mcp-policy-bench $(BENCH) --installed $${CARGO_TARGET_DIR:-target}/bench --sidecar $${CARGO_TARGET_DIR:-target}/release/mcp-policy-sidecar
 	@cargo bench --quiet --package mcp-policy
+
+scale: ## the operator under 500 to 5,000 governed pods, on the embedded cluster
+	@e2e/scale/run
 
 test-unit: ## only what needs neither a cluster nor the software of others
 	@.ci/test unit

@@ -165,12 +165,19 @@ impl Fleet {
         Ok(path)
     }
 
-    /// Takes everything away.
+    /// Takes everything away, and waits until it is gone: the next fleet has the same names.
     pub async fn remove(&self) -> anyhow::Result<()> {
         self.policies(None).delete(GUARD, &DeleteParams::default()).await?;
         let namespaces = Api::<Namespace>::all(self.client.clone());
         for namespace in namespaces.list(&ListParams::default().labels(LABEL)).await? {
             namespaces.delete(&namespace.metadata.name.unwrap_or_default(), &DeleteParams::background()).await?;
+        }
+        let end = Instant::now() + PATIENCE;
+        while !namespaces.list(&ListParams::default().labels(LABEL)).await?.items.is_empty() {
+            if Instant::now() > end {
+                bail!("the namespaces do not go");
+            }
+            sleep(Duration::from_secs(1)).await;
         }
         Ok(())
     }
