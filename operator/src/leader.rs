@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::EventType;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -19,6 +19,7 @@ use mcp_policy::PolicyId;
 use crate::accept::{Judged, Verdict};
 use crate::crd::{GROUP, Kind, PolicyStatus, StoredPolicy, VERSION};
 use crate::distribute::Hub;
+use crate::events::Events;
 use crate::metrics::{Metrics, PodState, Step};
 use crate::names::OPERATOR;
 use crate::pod::Pod;
@@ -34,8 +35,6 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// Failed writes are tried again after this time even if nothing changes.
 const RETRY: Duration = Duration::from_secs(10);
 const REQUEST: Duration = Duration::from_secs(5);
-/// The API server takes no longer note of an event.
-const MAX_NOTE_BYTES: usize = 1024;
 /// Statuses written at one time.
 const CONCURRENT: usize = 8;
 
@@ -52,7 +51,7 @@ pub struct Leader {
     /// Told when policies, namespaces or pods change.
     pub changed: watch::Receiver<()>,
     /// Publishes events.
-    pub recorder: Recorder,
+    pub events: Events,
     /// Where failures are counted.
     pub metrics: Metrics,
 }
@@ -108,12 +107,6 @@ impl Leader {
             let said = self.tally.of(&pod.uid).zip(digest);
             let enforces = said.as_ref().is_some_and(|(said, digest)| said.enforces.as_deref() == Some(*digest));
             let refused = said.as_ref().and_then(|(said, digest)| said.refused.as_ref().filter(|(refused, _)| refused == digest));
-            let governing = policies.governing(&pod.namespace, &pod.labels);
-            if !pod.is_injected
-                && let Some((owner, policy)) = rollout::due(pod, governing)
-            {
-                restarts.insert(owner, policy);
-            }
             let mut governing = policies.governing(&pod.namespace, &pod.labels).peekable();
             let Some(first) = governing.peek() else { continue };
             totals.selected += 1;
@@ -121,6 +114,7 @@ impl Leader {
             totals.enforcing += u32::from(pod.is_injected && enforces);
             if !pod.is_injected {
                 uncovered.push((pod.clone(), first.id.clone()));
+                restarts.extend(rollout::due(pod, policies.governing(&pod.namespace, &pod.labels)));
             }
             for policy in governing {
                 let coverage = coverages.entry(&policy.id).or_default();
@@ -190,8 +184,8 @@ impl Leader {
                 self.tell_invalid(&policy, before.as_ref()).await;
             }
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
-            Ok(Err(error)) => self.failed(Step::Status, &error),
-            Err(error) => self.failed(Step::Status, &error),
+            Ok(Err(error)) => self.metrics.failed(Step::Status, &error),
+            Err(error) => self.metrics.failed(Step::Status, &error),
         }
     }
 
@@ -211,7 +205,7 @@ impl Leader {
                 uid: Some(policy.uid.clone()),
                 ..ObjectReference::default()
             };
-            self.publish(&about, "Invalid", "Validate", errors).await;
+            self.events.publish(EventType::Warning, &about, "Invalid", "Validate", errors).await;
         }
     }
 
@@ -236,7 +230,7 @@ impl Leader {
                 uid: Some(pod.uid.clone()),
                 ..ObjectReference::default()
             };
-            self.publish(&about, "NotCovered", "Inject", &note).await;
+            self.events.publish(EventType::Warning, &about, "NotCovered", "Inject", &note).await;
         }
     }
 
@@ -258,33 +252,17 @@ impl Leader {
                     policy.id
                 ),
                 Ok(Err(error)) => {
-                    self.failed(Step::Restart, &error);
+                    self.metrics.failed(Step::Restart, &error);
                     continue;
                 }
                 Err(error) => {
-                    self.failed(Step::Restart, &error);
+                    self.metrics.failed(Step::Restart, &error);
                     continue;
                 }
             };
-            self.publish(&owner.reference(), "RestartForbidden", "Restart", &note).await;
+            self.events.publish(EventType::Warning, &owner.reference(), "RestartForbidden", "Restart", &note).await;
             restarted.insert(owner, policy);
         }
-    }
-
-    async fn publish(&self, about: &ObjectReference, reason: &str, action: &str, note: &str) {
-        let note = note[..note.floor_char_boundary(MAX_NOTE_BYTES)].to_owned();
-        let event =
-            Event { type_: EventType::Warning, reason: reason.to_owned(), note: Some(note), action: action.to_owned(), secondary: None };
-        match timeout(REQUEST, self.recorder.publish(&event, about)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.failed(Step::Event, &error),
-            Err(error) => self.failed(Step::Event, &error),
-        }
-    }
-
-    fn failed(&self, step: Step, error: &(dyn std::error::Error + 'static)) {
-        self.metrics.count_error(step);
-        tracing::warn!(?step, error, "a write failed; it is tried again");
     }
 }
 

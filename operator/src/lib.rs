@@ -16,6 +16,7 @@ pub mod crd;
 pub mod dial;
 pub mod distribute;
 pub mod error;
+pub mod events;
 pub mod inject;
 pub mod leader;
 pub mod lease;

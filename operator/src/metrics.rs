@@ -278,6 +278,12 @@ impl Metrics {
         self.reconcile_errors.get_or_create(&StepLabels { reason }).inc();
     }
 
+    /// Counts and logs a write of the leader that failed, and that is tried again.
+    pub fn failed(&self, step: Step, error: &(dyn std::error::Error + 'static)) {
+        self.count_error(step);
+        tracing::warn!(?step, error, "a write failed; it is tried again");
+    }
+
     /// Sets how many calls wait for a person, and for how many seconds the oldest has.
     pub fn set_pending_approvals(&self, count: i64, oldest_seconds: i64) {
         self.pending_approvals.set(count);

@@ -19,6 +19,7 @@ use crate::args::Config;
 use crate::controller::Controller;
 use crate::distribute::{Distributor, Hub};
 use crate::error::RunError;
+use crate::events::Events;
 use crate::leader::Leader;
 use crate::metrics::{Metrics, PodState};
 use crate::names::OPERATOR;
@@ -189,14 +190,14 @@ impl Leadership {
 
     async fn lead(&self) {
         let reporter = Reporter { controller: OPERATOR.to_owned(), instance: Some(self.config.pod_name.clone()) };
-        let recorder = Recorder::new(self.client.clone(), reporter);
+        let events = Events { recorder: Recorder::new(self.client.clone(), reporter), metrics: self.metrics.clone() };
         let leader = Leader {
             client: self.client.clone(),
             world: Arc::clone(&self.world),
             hub: Arc::clone(&self.hub),
             tally: Arc::clone(&self.tally),
             changed: self.changes.clone(),
-            recorder: recorder.clone(),
+            events: events.clone(),
             metrics: self.metrics.clone(),
         };
         let keeper = Keeper {
@@ -210,7 +211,7 @@ impl Leadership {
         let approvals = approvals::keeper::Keeper {
             client: self.client.clone(),
             known: Arc::clone(&self.known),
-            recorder,
+            events,
             metrics: self.metrics.clone(),
         };
         tokio::join!(leader.run(), keeper.run(), approvals.run());

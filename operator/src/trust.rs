@@ -184,7 +184,7 @@ impl Keeper {
         let certificates = match issued {
             Ok(Some(certificates)) => certificates,
             Ok(None) => return,
-            Err(error) => return self.failed(Step::Secret, &error),
+            Err(error) => return self.metrics.failed(Step::Secret, &error),
         };
         let resource_version = match stored {
             Stored::Present { resource_version, .. } => resource_version,
@@ -192,7 +192,7 @@ impl Keeper {
         };
         let written = match serde_json::to_string(&certificates) {
             Ok(written) => written,
-            Err(error) => return self.failed(Step::Secret, &error),
+            Err(error) => return self.metrics.failed(Step::Secret, &error),
         };
         let mut secret = json!({
             "apiVersion": "v1",
@@ -210,8 +210,8 @@ impl Keeper {
                 // Until the watch has brought them back, this replica does not know of them, and would issue them again.
                 let _ = timeout(REQUEST, self.stored.changed()).await;
             }
-            Ok(Err(error)) => self.failed(Step::Secret, &error),
-            Err(error) => self.failed(Step::Secret, &error),
+            Ok(Err(error)) => self.metrics.failed(Step::Secret, &error),
+            Err(error) => self.metrics.failed(Step::Secret, &error),
         }
     }
 
@@ -246,8 +246,8 @@ impl Keeper {
         let api = Api::<MutatingWebhookConfiguration>::all(self.client.clone());
         match timeout(REQUEST, api.patch(WEBHOOK_CONFIGURATION, &apply(), &Patch::Apply(&body))).await {
             Ok(Ok(configured)) => published.webhook = Some(configured),
-            Ok(Err(error)) => self.failed(Step::Webhook, &error),
-            Err(error) => self.failed(Step::Webhook, &error),
+            Ok(Err(error)) => self.metrics.failed(Step::Webhook, &error),
+            Err(error) => self.metrics.failed(Step::Webhook, &error),
         }
     }
 
@@ -282,15 +282,10 @@ impl Keeper {
             // A namespace that is being deleted takes nothing new; its policies and pods go soon.
             Ok(Err(kube::Error::Api(status)))
                 if status.is_not_found() || (status.is_forbidden() && status.message.contains("being terminated")) => {}
-            Ok(Err(error)) => self.failed(Step::ConfigMap, &error),
-            Err(error) => self.failed(Step::ConfigMap, &error),
+            Ok(Err(error)) => self.metrics.failed(Step::ConfigMap, &error),
+            Err(error) => self.metrics.failed(Step::ConfigMap, &error),
         }
         false
-    }
-
-    fn failed(&self, step: Step, error: &(dyn std::error::Error + 'static)) {
-        self.metrics.count_error(step);
-        tracing::warn!(?step, error, "a write failed; it is tried again");
     }
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use mcp_policy_operator::distribute::Hub;
+use mcp_policy_operator::events::Events;
 use mcp_policy_operator::leader::Leader;
 use mcp_policy_operator::metrics::Metrics;
 use mcp_policy_operator::pod::Pod;
@@ -55,7 +56,10 @@ fn lead(pods: Vec<Pod>, answer: fn(&support::Asked) -> (StatusCode, Value)) -> C
         hub: Arc::clone(&case.hub),
         tally: Arc::clone(&case.tally),
         changed: case.changed.subscribe(),
-        recorder: Recorder::new(client, Reporter { controller: "mcp-policy-operator".to_owned(), instance: None }),
+        events: Events {
+            recorder: Recorder::new(client, Reporter { controller: "mcp-policy-operator".to_owned(), instance: None }),
+            metrics: case.metrics.clone(),
+        },
         metrics: case.metrics.clone(),
     };
     tokio::spawn(leader.run());

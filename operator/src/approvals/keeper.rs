@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::events::{Event, EventType, Recorder};
+use kube::runtime::events::EventType;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -17,6 +17,7 @@ use super::known::Known;
 use super::resource::{KIND, McpApproval, State};
 use super::state::state;
 use crate::crd::{GROUP, VERSION};
+use crate::events::Events;
 use crate::metrics::{ApprovalLabels, Metrics, Step};
 
 /// Approvals expire without anybody telling of it.
@@ -25,8 +26,6 @@ const QUIET: Duration = Duration::from_millis(20);
 const REQUEST: Duration = Duration::from_secs(5);
 /// Written at one time.
 const CONCURRENT: usize = 8;
-/// What an event can say.
-const MAX_NOTE_BYTES: usize = 1024;
 /// What is over stays for people to read.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
@@ -37,7 +36,7 @@ pub struct Keeper {
     /// The approvals that there are.
     pub known: Arc<Known>,
     /// Where events go.
-    pub recorder: Recorder,
+    pub events: Events,
     /// Where approvals are counted.
     pub metrics: Metrics,
 }
@@ -118,8 +117,8 @@ impl Keeper {
             }
             (Ok(Ok(_)), _) => {}
             (Ok(Err(kube::Error::Api(status))), _) if status.is_not_found() || status.is_conflict() => {}
-            (Ok(Err(error)), _) => self.failed(Step::Approval, &error),
-            (Err(error), _) => self.failed(Step::Approval, &error),
+            (Ok(Err(error)), _) => self.metrics.failed(Step::Approval, &error),
+            (Err(error), _) => self.metrics.failed(Step::Approval, &error),
         }
     }
 
@@ -145,23 +144,7 @@ impl Keeper {
             uid: approval.metadata.uid.clone(),
             ..ObjectReference::default()
         };
-        let event = Event {
-            type_: EventType::Normal,
-            reason: state.as_str().to_owned(),
-            note: Some(note[..note.floor_char_boundary(MAX_NOTE_BYTES)].to_owned()),
-            action: "Approve".to_owned(),
-            secondary: None,
-        };
-        match timeout(REQUEST, self.recorder.publish(&event, &about)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => self.failed(Step::Event, &error),
-            Err(error) => self.failed(Step::Event, &error),
-        }
-    }
-
-    fn failed(&self, step: Step, error: &(dyn std::error::Error + 'static)) {
-        self.metrics.count_error(step);
-        tracing::warn!(?step, error, "a write failed; it is tried again");
+        self.events.publish(EventType::Normal, &about, state.as_str(), "Approve", &note).await;
     }
 }
 
