@@ -3,12 +3,15 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::prepared::{folder, node};
+use crate::wait::within;
+
+/// How long a tool may take to write down what it did.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A fixture that runs until it is dropped.
 #[derive(Debug)]
@@ -52,16 +55,12 @@ impl Fixture {
         serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
     }
 
-    /// The same as soon as it is so, or after ten seconds.
+    /// The same as soon as it is so.
     pub fn account_once(&self, is_so: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
+        within(PATIENCE, "the fixture's account", || {
             let account = self.account();
-            if is_so(&account) || Instant::now() > deadline {
-                return account;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+            if is_so(&account) { Ok(account) } else { Err(account.to_string()) }
+        })
     }
 }
 

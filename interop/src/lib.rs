@@ -16,4 +16,5 @@ pub mod prepared;
 pub mod recorder;
 pub mod server;
 pub mod sidecar;
+pub mod wait;
 pub mod wire;

@@ -9,11 +9,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mcp_policy_interop::client::{Agent, Answer, Client};
 use mcp_policy_interop::prepared::{folder, python};
 use mcp_policy_interop::sidecar::{Sidecar, program};
+use mcp_policy_interop::wait::within;
 use serde_json::{Value, json};
 
 /// The first policy of the documentation: ten calls a minute for each caller to one tool, and nothing else.
@@ -128,16 +129,15 @@ fn ten_of_one_tool(agent: &mut Agent, aws: &Aws) {
     assert_eq!(aws.jobs(), 10);
 }
 
-/// The audit lines once there are as many, or after ten seconds: a line is written a moment after its answer.
+/// The audit lines once there are as many: a line is written a moment after its answer.
 fn written(audit: &Path, count: usize) -> Vec<Value> {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
+    within(Duration::from_secs(10), "audit lines", || {
         let lines = fs::read_to_string(audit).unwrap();
-        if lines.lines().count() >= count || Instant::now() > deadline {
-            return lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        if lines.lines().count() < count {
+            return Err(lines);
         }
-        thread::sleep(Duration::from_millis(20));
-    }
+        Ok(lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    })
 }
 
 fn codes(audit: &[Value]) -> Vec<&str> {

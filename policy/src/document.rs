@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 mod window;
 
-pub use window::Window;
+pub use window::{Window, duration_seconds};
 
 /// A policy document: the part of an `McpPolicy` from `version` down, and all of a bare policy file.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

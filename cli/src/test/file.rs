@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use mcp_policy::document::duration_seconds;
 use mcp_policy::read::{self, FieldError, FileError, Located, Place};
 use mcp_policy::{Caller, Code};
 use schemars::JsonSchema;
@@ -295,7 +296,7 @@ impl Reader<'_> {
     }
 
     fn time(&mut self, path: &str, text: &str, fresh: bool) -> Option<Duration> {
-        let Some(at) = duration(text) else {
+        let Some(at) = duration_seconds(text).map(Duration::from_secs) else {
             self.error(path, format!("`{text}` is not a time since the start: write one number and one of s, m, h and d, like 90s or 2h"));
             return None;
         };
@@ -322,20 +323,4 @@ impl Reader<'_> {
             _ => Map::new(),
         }
     }
-}
-
-/// One number and its unit.
-fn duration(text: &str) -> Option<Duration> {
-    let unit = match text.chars().next_back()? {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 24 * 3600,
-        _ => return None,
-    };
-    let digits = &text[..text.len() - 1];
-    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse::<u64>().ok()?.checked_mul(unit).map(Duration::from_secs)
 }

@@ -29,24 +29,29 @@ impl Window {
                 "minute" => 60,
                 "hour" => 3600,
                 "day" => 24 * 3600,
-                text => {
-                    let unit = match text.chars().next_back()? {
-                        's' => 1,
-                        'm' => 60,
-                        'h' => 3600,
-                        'd' => 24 * 3600,
-                        _ => return None,
-                    };
-                    let digits = &text[..text.len() - 1];
-                    if digits.starts_with('0') || !digits.bytes().all(|b| b.is_ascii_digit()) {
-                        return None;
-                    }
-                    digits.parse::<u64>().ok()?.checked_mul(unit)?
-                }
+                text if text.starts_with('0') => return None,
+                text => duration_seconds(text)?,
             },
         };
         (1..=Self::MAX_SECONDS).contains(&seconds).then_some(seconds)
     }
+}
+
+/// The seconds of one number and one of `s`, `m`, `h`, `d`; none of another text.
+#[must_use]
+pub fn duration_seconds(text: &str) -> Option<u64> {
+    let unit = match text.chars().next_back()? {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 24 * 3600,
+        _ => return None,
+    };
+    let digits = &text[..text.len() - 1];
+    if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 impl fmt::Display for Window {
