@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mcp_policy::json::Fault;
 use mcp_policy::value::Value as Exact;
 use mcp_policy::{Call, Caller, Counters, Decision, Policy, ServerName, Step};
@@ -21,7 +21,7 @@ use crate::input::{self, Content};
 use crate::kubectl::Kubectl;
 use crate::loaded::Loaded;
 use crate::outcome;
-use crate::report::{self, Finding, Severity};
+use crate::report::{self, Finding, Output, Severity};
 use crate::steps::{self, StepRecord};
 use crate::style::Style;
 use crate::test::DEFAULT_CALLER;
@@ -62,16 +62,6 @@ pub struct Options {
     /// The form of the output
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-/// The form of the output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Lines for people
-    #[default]
-    Text,
-    /// One JSON object
-    Json,
 }
 
 /// The policies that are asked, and what is to be known of them.

@@ -1,9 +1,17 @@
 //! What `kubectl` knows.
 
+use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, bail};
+use serde::Deserialize as _;
 use serde_json::Value;
+
+/// The container that enforces.
+pub const SIDECAR: &str = "mcp-policy-sidecar";
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
 
 /// Asks the cluster that kubectl is configured for, with the rights of whoever runs it.
 pub struct Kubectl<'a> {
@@ -109,4 +117,14 @@ fn json_of(mut command: Command) -> anyhow::Result<Value> {
         bail!("{} failed: {}", asked(), String::from_utf8_lossy(&output.stderr).trim());
     }
     serde_json::from_slice(&output.stdout).with_context(|| format!("{} gave no JSON", asked()))
+}
+
+/// A text within an object; empty if there is none.
+pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The labels of an object.
+pub fn labels(object: &Value) -> Labels {
+    object.pointer("/metadata/labels").and_then(|labels| Labels::deserialize(labels).ok()).unwrap_or_default()
 }

@@ -7,13 +7,14 @@ use std::collections::HashMap;
 use std::process::ExitCode;
 use std::thread;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use mcp_policy::resource::Selector;
 use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::kubectl::Kubectl;
-use policy::{Governed, Labels, Pod, Policy, Word};
+use crate::kubectl::{self, Kubectl, Labels};
+use crate::report::Output;
+use policy::{Governed, Pod, Policy, Word};
 
 /// Where the sidecar says what it enforces.
 const ADMIN_PORT: u16 = 14141;
@@ -39,16 +40,6 @@ pub struct Options {
     /// The form of the output
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-/// The form of the output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// Lines for people
-    #[default]
-    Text,
-    /// One JSON object
-    Json,
 }
 
 /// Tells of each policy what each pod that it selects enforces.
@@ -95,7 +86,7 @@ type Namespaces = HashMap<String, Labels>;
 fn of_cluster(kubectl: &Kubectl<'_>) -> anyhow::Result<(Vec<Value>, Namespaces)> {
     let policies = kubectl.list("clustermcppolicies.mcp-policy.dev", None)?;
     let namespaces = if policies.is_empty() { Vec::new() } else { kubectl.list("namespaces", None)? };
-    let labelled = |namespace: &Value| (policy::text(namespace, "/metadata/name").to_owned(), policy::labels(namespace));
+    let labelled = |namespace: &Value| (kubectl::text(namespace, "/metadata/name").to_owned(), kubectl::labels(namespace));
     Ok((policies, namespaces.iter().map(labelled).collect()))
 }
 

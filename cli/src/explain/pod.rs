@@ -1,7 +1,5 @@
 //! Which policies govern a running pod, and in which revision: as the operator finds them.
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context as _, bail};
 use mcp_policy::read;
 use mcp_policy::resource::Selector;
@@ -9,15 +7,10 @@ use mcp_policy::{Policy, PolicyId, PolicySpec};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::kubectl::Kubectl;
+use crate::kubectl::{Kubectl, Labels, SIDECAR, labels, text};
 use crate::loaded::Loaded;
 
 use super::Asked;
-
-/// The container that enforces.
-const SIDECAR: &str = "mcp-policy-sidecar";
-
-type Labels = BTreeMap<String, String>;
 
 /// Asks the cluster for the policies of a pod.
 pub fn asked(kubectl: &Kubectl<'_>, name: &str) -> anyhow::Result<Asked> {
@@ -173,12 +166,4 @@ fn has_sidecar(pod: &Value) -> bool {
     containers("/spec/initContainers")
         .chain(containers("/spec/containers"))
         .any(|container| container.get("name").is_some_and(|name| name == SIDECAR))
-}
-
-fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn labels(object: &Value) -> Labels {
-    object.pointer("/metadata/labels").and_then(|labels| Labels::deserialize(labels).ok()).unwrap_or_default()
 }

@@ -1,17 +1,13 @@
 //! Pure: from what the API server and the sidecars say to what each pod enforces of each policy.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use mcp_policy::PolicyId;
 use mcp_policy::resource::Selector;
 use serde::{Deserialize as _, Serialize};
 use serde_json::Value;
 
-/// The container that enforces.
-const SIDECAR: &str = "mcp-policy-sidecar";
-
-/// Labels of an object.
-pub type Labels = BTreeMap<String, String>;
+use crate::kubectl::{Labels, SIDECAR, labels, text};
 
 /// A policy, as its status says of it.
 #[derive(Debug)]
@@ -245,14 +241,4 @@ impl Told {
     pub fn is_enforced(&self) -> bool {
         self.is_judged && self.is_accepted && self.pods.iter().all(|pod| pod.state == State::Enforcing)
     }
-}
-
-/// A text within an object; empty if there is none.
-pub fn text<'a>(object: &'a Value, pointer: &str) -> &'a str {
-    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
-}
-
-/// The labels of an object.
-pub fn labels(object: &Value) -> Labels {
-    object.pointer("/metadata/labels").and_then(|labels| Labels::deserialize(labels).ok()).unwrap_or_default()
 }
