@@ -8,6 +8,7 @@
 //! The lines that refuse a call are in `judge.rs` (rules) and `decide.rs` (counters).
 
 pub mod approval;
+pub mod authentication;
 mod caller;
 mod cel;
 mod compile;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::authentication::Authentication;
 use crate::document::Document;
 
 /// The `spec` of an `McpPolicy`: a selector, a description of the server, and the policy document.
@@ -259,6 +260,10 @@ pub struct Server {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub sse_path: Option<String>,
+
+    /// How callers prove who they are. Default: they do not, and a caller is the address that it connects from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Box<Authentication>>,
 }
 
 impl Server {

@@ -3,6 +3,7 @@
 //!
 //! `GET /v1/watch` answers with newline-delimited JSON, one [`WatchMessage`] a line; `POST /v1/report` takes one [`Report`].
 
+mod authentication;
 mod store;
 
 use std::fmt::Write as _;
@@ -12,11 +13,13 @@ use sha2::{Digest, Sha256};
 
 use crate::document::Document;
 use crate::resource::{CallerMatch, Mode, Server};
+pub use authentication::{SnapshotAuthentication, SnapshotCredential, SnapshotIssuer, SnapshotKey};
 pub use store::{SnapshotStore, StoreCredentials};
 
 /// The version of the snapshot's form, where it needs nothing that is newer.
 pub const SNAPSHOT_VERSION: &str = "1";
-/// The version of a snapshot that a sidecar of version 1 would read wrongly: it names a shared store, or a policy speaks about some callers only.
+/// The version of a snapshot that a sidecar of version 1 would read wrongly: it names a shared store, callers prove who they are, or a
+/// policy speaks about some of them only.
 const NEXT_VERSION: &str = "2";
 /// The versions that this build reads.
 pub const SNAPSHOT_VERSIONS: [&str; 2] = [SNAPSHOT_VERSION, NEXT_VERSION];
@@ -48,6 +51,9 @@ pub struct Snapshot {
     /// Where counters are shared; none if each sidecar counts by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<Box<SnapshotStore>>,
+    /// How callers prove who they are; none if no policy asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authentication: Option<Box<SnapshotAuthentication>>,
 }
 
 /// One policy in a snapshot.
@@ -80,40 +86,51 @@ impl Snapshot {
     #[must_use]
     pub fn new(mut policies: Vec<SnapshotPolicy>) -> Self {
         policies.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-        let sha256 = digest(&policies, None);
         let version = if policies.iter().any(SnapshotPolicy::needs_next_version) { NEXT_VERSION } else { SNAPSHOT_VERSION };
-        Self { version: version.to_owned(), sha256, policies, store: None }
+        Self { version: version.to_owned(), sha256: String::new(), policies, store: None, authentication: None }.digested()
     }
 
     /// The same, with counters in this store.
     #[must_use]
     pub fn counting_in(self, store: SnapshotStore) -> Self {
-        let sha256 = digest(&self.policies, Some(&store));
-        Self { version: NEXT_VERSION.to_owned(), sha256, store: Some(Box::new(store)), ..self }
+        Self { version: NEXT_VERSION.to_owned(), store: Some(Box::new(store)), ..self }.digested()
+    }
+
+    /// The same, for callers that prove themselves with this.
+    #[must_use]
+    pub fn proving_callers(self, authentication: SnapshotAuthentication) -> Self {
+        Self { version: NEXT_VERSION.to_owned(), authentication: Some(Box::new(authentication)), ..self }.digested()
     }
 
     /// Whether the digest is that of the content.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        self.sha256 == digest(&self.policies, self.store.as_deref())
+        self.sha256 == self.digest()
+    }
+
+    fn digested(self) -> Self {
+        Self { sha256: self.digest(), ..self }
+    }
+
+    fn digest(&self) -> String {
+        // Maps in these types are ordered and their keys are strings, so the JSON is canonical and writing it cannot fail.
+        let mut content = serde_json::to_vec(&self.policies).unwrap_or_default();
+        if let Some(store) = &self.store {
+            // Not the credentials: whoever sees the digest could try passwords.
+            content.extend(serde_json::to_vec(&(&store.url, &store.revision)).unwrap_or_default());
+        }
+        if let Some(authentication) = &self.authentication {
+            content.extend(authentication.digested());
+        }
+        hex_sha256(&content)
     }
 }
 
 impl SnapshotPolicy {
     /// Whether it says what a sidecar of the first version would pass over.
     fn needs_next_version(&self) -> bool {
-        self.from.is_some()
+        self.from.is_some() || self.server.authentication.is_some()
     }
-}
-
-fn digest(policies: &[SnapshotPolicy], store: Option<&SnapshotStore>) -> String {
-    // Maps in these types are ordered and their keys are strings, so the JSON is canonical and writing it cannot fail.
-    let mut content = serde_json::to_vec(policies).unwrap_or_default();
-    if let Some(store) = store {
-        // Not the credentials: whoever sees the digest could try passwords.
-        content.extend(serde_json::to_vec(&(&store.url, &store.revision)).unwrap_or_default());
-    }
-    hex_sha256(&content)
 }
 
 /// The SHA-256 of these bytes in lower-case hex, as snapshots are named by it.
@@ -191,6 +208,23 @@ mod tests {
         let moved =
             Snapshot { store: Some(Box::new(SnapshotStore { url: "redis://mallory".to_owned(), ..store("geheim", "7") })), ..shared };
         assert!(!moved.is_intact());
+    }
+
+    #[test]
+    fn how_callers_prove_themselves_changes_digest_and_version_and_the_credential_does_not_show() {
+        let proving = |value: &str, revision: &str, keys| {
+            let credential = SnapshotCredential { revision: revision.to_owned(), value: value.to_owned() };
+            let authentication = SnapshotAuthentication { keys, credential: Some(credential), ..SnapshotAuthentication::default() };
+            Snapshot::new(vec![policy("a", 1)]).proving_callers(authentication)
+        };
+        let one = proving("Bearer geheim", "7", None);
+        assert_eq!(one.version, "2");
+        assert!(one.is_intact());
+        assert_eq!(one.sha256, proving("Bearer other", "7", None).sha256);
+        assert_ne!(one.sha256, proving("Bearer geheim", "8", None).sha256);
+        assert_ne!(one.sha256, proving("Bearer geheim", "7", Some(Vec::new())).sha256);
+        assert!(!format!("{one:?}").contains("geheim"));
+        assert_eq!(serde_json::from_str::<Snapshot>(&serde_json::to_string(&one).unwrap()).unwrap(), one);
     }
 
     #[test]

@@ -386,8 +386,12 @@ mod tests {
 
     #[test]
     fn a_policy_in_audit_mode_opens_and_closes_nothing_beside_one_that_enforces() {
-        let server =
-            |port, path: &str| Server { ports: vec![port], passthrough_ports: vec![9090], path: Some(path.to_owned()), sse_path: None };
+        let server = |port, path: &str| Server {
+            ports: vec![port],
+            passthrough_ports: vec![9090],
+            path: Some(path.to_owned()),
+            ..Server::default()
+        };
         let document = || Some(Document::default());
         let exposure = |policies| Enforced::from_snapshot(&Snapshot::new(policies)).unwrap().exposure;
         let alone = exposure(vec![with("real", Mode::Enforce, server(8080, "/real"), document())]);

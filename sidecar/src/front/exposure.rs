@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn server(ports: &[u16], passthrough: &[u16], path: Option<&str>) -> Server {
-        Server { ports: ports.to_vec(), passthrough_ports: passthrough.to_vec(), path: path.map(str::to_owned), sse_path: None }
+        Server { ports: ports.to_vec(), passthrough_ports: passthrough.to_vec(), path: path.map(str::to_owned), ..Server::default() }
     }
 
     /// "`server.ports`: every TCP port: where the server speaks MCP". "`server.path`: `/mcp`".
