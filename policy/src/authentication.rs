@@ -13,7 +13,7 @@ pub struct Authentication {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_accounts: Option<ServiceAccounts>,
 
-    /// Issuers of JSON Web Tokens that are trusted, such as an OpenID Connect provider.
+    /// Issuers of JSON Web Tokens that are trusted, such as a provider of `OpenID` Connect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub jwt: Vec<JwtIssuer>,
