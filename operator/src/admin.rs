@@ -139,7 +139,10 @@ mod tests {
             health.world.mark_read(part);
         }
         health.hub.publish(std::iter::empty(), None);
-        health.served.set(crate::certs::Certificates::issue("h", 0).unwrap().leaf()).unwrap();
+        health
+            .served
+            .set(crate::certs::Certificates::issue("h", crate::certs::lifetimes::Lifetimes::default(), 0).unwrap().leaf())
+            .unwrap();
         assert_eq!(ask(health.clone(), "/readyz").await, (StatusCode::OK, "ok\n".to_owned()));
         health.draining.cancel();
         assert_eq!(ask(health, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned()));

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::certs::lifetimes::{LifetimeError, Lifetimes, Seconds};
 use crate::inject::{Resources, Settings};
 use crate::{names, store};
 
@@ -67,6 +68,14 @@ pub struct Args {
     #[arg(long, env = "MCP_POLICY_UNGOVERNED_NAMESPACES", value_delimiter = ',', default_value = "kube-system,kube-node-lease")]
     pub ungoverned_namespaces: Vec<String>,
 
+    /// How long the certificate of the HTTPS server is valid: a number and s, m, h or d. It is renewed at two thirds of that.
+    #[arg(long, env = "MCP_POLICY_CERTIFICATE_LIFETIME", default_value_t = Seconds(Lifetimes::default().leaf()))]
+    pub certificate_lifetime: Seconds,
+
+    /// How long the CA that signs it is valid. It is replaced from two thirds of that on.
+    #[arg(long, env = "MCP_POLICY_CA_LIFETIME", default_value_t = Seconds(Lifetimes::default().ca()))]
+    pub ca_lifetime: Seconds,
+
     /// Counter store that all sidecars share; without it, each counts by itself.
     #[arg(long, env = "MCP_POLICY_STORE_URL")]
     pub store_url: Option<String>,
@@ -102,24 +111,34 @@ pub struct Config {
     pub admin_port: u16,
     /// Namespaces that no cluster policy governs; the operator's own is one.
     pub ungoverned_namespaces: Vec<String>,
+    /// How long certificates live.
+    pub lifetimes: Lifetimes,
     /// Where counters are shared; none if each sidecar counts by itself.
     pub store: Option<store::Settings>,
     /// What is injected.
     pub injection: Settings,
 }
 
-/// A setting without which the operator cannot run.
+/// Settings with which the operator cannot run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{flag} (or {env}) is required")]
-pub struct MissingSetting {
-    flag: &'static str,
-    env: &'static str,
+pub enum SettingError {
+    /// There is none.
+    #[error("{flag} (or {env}) is required")]
+    Missing {
+        /// As it is written on the command line.
+        flag: &'static str,
+        /// The environment variable that is read without it.
+        env: &'static str,
+    },
+    /// They are there, and do not fit.
+    #[error(transparent)]
+    Lifetime(#[from] LifetimeError),
 }
 
 impl Args {
     /// The configuration of a running operator.
-    pub fn into_config(self) -> Result<Config, MissingSetting> {
-        let missing = |flag, env| MissingSetting { flag, env };
+    pub fn into_config(self) -> Result<Config, SettingError> {
+        let missing = |flag, env| SettingError::Missing { flag, env };
         let image = self.sidecar_image.ok_or(missing("--sidecar-image", "MCP_POLICY_SIDECAR_IMAGE"))?;
         let pod_name = self.pod_name.ok_or(missing("--pod-name", "MCP_POLICY_POD_NAME"))?;
         let injection = Settings {
@@ -145,6 +164,7 @@ impl Args {
             https_port: self.https_port,
             admin_port: self.admin_port,
             ungoverned_namespaces,
+            lifetimes: Lifetimes::new(self.certificate_lifetime, self.ca_lifetime)?,
             store,
             injection,
         })
@@ -173,6 +193,21 @@ mod tests {
     fn a_missing_setting_is_named() {
         let args = Args::try_parse_from(["operator", "--pod-name", "p"]).unwrap();
         assert_eq!(args.into_config().unwrap_err().to_string(), "--sidecar-image (or MCP_POLICY_SIDECAR_IMAGE) is required");
+    }
+
+    #[test]
+    fn lifetimes_that_do_not_fit_are_an_error_at_the_start() {
+        let config = |more: &[&str]| {
+            let args = ["operator", "--namespace", "mcp", "--pod-name", "p", "--sidecar-image", "i"];
+            Args::try_parse_from([&args[..], more].concat()).unwrap().into_config().map(|config| config.lifetimes)
+        };
+        assert_eq!(config(&[]), Ok(Lifetimes::default()));
+        assert_eq!(
+            config(&["--certificate-lifetime", "5m", "--ca-lifetime", "12m"]),
+            Ok(Lifetimes::new(Seconds(300), Seconds(720)).unwrap())
+        );
+        let error = config(&["--ca-lifetime", "1d"]).unwrap_err().to_string();
+        assert!(error.contains("is 30d, longer than the 1d of --ca-lifetime"), "{error}");
     }
 
     #[test]

@@ -203,6 +203,7 @@ impl Leadership {
         let keeper = Keeper {
             client: self.client.clone(),
             namespace: self.config.namespace.clone(),
+            lifetimes: self.config.lifetimes,
             world: Arc::clone(&self.world),
             changed: self.changes.clone(),
             stored: self.stored.clone(),

@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::certs::Certificates;
+use crate::certs::lifetimes::Lifetimes;
 use crate::inject::CA_CONFIG_MAP;
 use crate::metrics::{Certificate, CertificateLabels, Metrics, Step, Watched};
 use crate::names::{OPERATOR, SECRET, WEBHOOK, WEBHOOK_CONFIGURATION, service_host};
@@ -122,6 +123,8 @@ pub struct Keeper {
     pub client: Client,
     /// Namespace of the operator.
     pub namespace: String,
+    /// How long certificates live.
+    pub lifetimes: Lifetimes,
     /// Which namespaces are governed.
     pub world: Arc<World>,
     /// Told when policies, namespaces or pods change.
@@ -178,8 +181,8 @@ impl Keeper {
         let now = Timestamp::now().as_second();
         let issued = match &stored {
             Stored::Unknown => return,
-            Stored::Absent | Stored::Present { certificates: None, .. } => Certificates::issue(&host, now).map(Some),
-            Stored::Present { certificates: Some(certificates), .. } => certificates.renewed(&host, now),
+            Stored::Absent | Stored::Present { certificates: None, .. } => Certificates::issue(&host, self.lifetimes, now).map(Some),
+            Stored::Present { certificates: Some(certificates), .. } => certificates.renewed(&host, self.lifetimes, now),
         };
         let certificates = match issued {
             Ok(Some(certificates)) => certificates,
@@ -360,7 +363,7 @@ mod tests {
         let with = |data: serde_json::Value| serde_json::from_value::<Secret>(json!({ "metadata": {}, "data": data })).unwrap();
         assert!(read(&with(json!({}))).is_none());
         assert!(read(&with(json!({ "certificates.json": "e30=" }))).is_none());
-        let certificates = Certificates::issue("h", 0).unwrap();
+        let certificates = Certificates::issue("h", Lifetimes::default(), 0).unwrap();
         let stored = ByteString(serde_json::to_vec(&certificates).unwrap());
         assert_eq!(read(&with(json!({ "certificates.json": stored }))), Some(certificates));
     }

@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use mcp_policy_operator::certs::{Certificates, OVERLAP_SECONDS};
+use mcp_policy_operator::certs::Certificates;
+use mcp_policy_operator::certs::lifetimes::Lifetimes;
 use mcp_policy_operator::dial::{self, DialError};
 use mcp_policy_operator::tls::{Served, server_config};
 use mcp_policy_operator::{names, server};
@@ -52,12 +53,12 @@ async fn ask(running: &Running, host: &str, bundle: &str) -> Result<StatusCode, 
 #[tokio::test]
 async fn only_a_server_with_our_certificate_and_name_is_believed() {
     let running = start().await;
-    let ours = Certificates::issue(&host(), now()).unwrap();
+    let ours = Certificates::issue(&host(), Lifetimes::default(), now()).unwrap();
     assert!(ask(&running, &host(), &ours.bundle()).await.is_err(), "there is no certificate yet");
     running.served.set(ours.leaf()).unwrap();
     assert_eq!(ask(&running, &host(), &ours.bundle()).await.unwrap(), StatusCode::OK);
     assert!(matches!(ask(&running, "mcp-policy-operator.other.svc", &ours.bundle()).await, Err(DialError::Connect(_))));
-    let theirs = Certificates::issue(&host(), now()).unwrap();
+    let theirs = Certificates::issue(&host(), Lifetimes::default(), now()).unwrap();
     assert!(matches!(ask(&running, &host(), &theirs.bundle()).await, Err(DialError::Connect(_))));
     assert!(matches!(ask(&running, &host(), "-----BEGIN CERTIFICATE-----\nAA").await, Err(DialError::Bundle(_))));
 }
@@ -65,18 +66,19 @@ async fn only_a_server_with_our_certificate_and_name_is_believed() {
 #[tokio::test]
 async fn a_rotation_is_trusted_at_each_step_by_who_knows_only_the_step_before() {
     let running = start().await;
-    // Two thirds of a year ago, so that leaf and CA are due one after the other.
-    let start = now() - 365 * 24 * 3600 / 3 * 2 - 3600;
+    let lifetimes = Lifetimes::default();
+    // So that leaf and CA are due one after the other.
+    let start = now() - lifetimes.ca() / 3 * 2 - 3600;
     let mut bundles = Vec::new();
-    let mut certificates = Certificates::issue(&host(), start).unwrap();
-    let mut at = now() - 2 * OVERLAP_SECONDS - 60;
-    while let Some(renewed) = certificates.renewed(&host(), at).unwrap() {
+    let mut certificates = Certificates::issue(&host(), lifetimes, start).unwrap();
+    let mut at = now() - 2 * lifetimes.overlap() - 60;
+    while let Some(renewed) = certificates.renewed(&host(), lifetimes, at).unwrap() {
         certificates = renewed;
         bundles.push(certificates.bundle());
         running.served.set(certificates.leaf()).unwrap();
         let known = &bundles[bundles.len().saturating_sub(2)];
         assert_eq!(ask(&running, &host(), known).await.unwrap(), StatusCode::OK, "step {}", bundles.len());
-        at += OVERLAP_SECONDS;
+        at += lifetimes.overlap();
         if at > now() {
             break;
         }
@@ -87,7 +89,7 @@ async fn a_rotation_is_trusted_at_each_step_by_who_knows_only_the_step_before() 
 #[tokio::test]
 async fn the_server_ends_in_order() {
     let running = start().await;
-    let ours = Certificates::issue(&host(), now()).unwrap();
+    let ours = Certificates::issue(&host(), Lifetimes::default(), now()).unwrap();
     running.served.set(ours.leaf()).unwrap();
     ask(&running, &host(), &ours.bundle()).await.unwrap();
     running.stop.cancel();
