@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use mcp_policy::document::Document;
-use mcp_policy::resource::{CallerMatch, Selector};
+use mcp_policy::resource::{CallerMatch, OnAuditError, Selector};
 use mcp_policy::snapshot::SnapshotPolicy;
 use mcp_policy::{Mode, PolicyId, PolicySpec, Rollout, Server, read};
 
@@ -81,6 +81,7 @@ pub struct Revision {
     selection: Selection,
     server: Server,
     from: Option<Vec<CallerMatch>>,
+    on_audit_error: OnAuditError,
     document: Document,
     warnings: Vec<String>,
 }
@@ -183,6 +184,7 @@ impl Judged {
             mode: self.mode(),
             server: revision.map(|revision| revision.server.clone()).unwrap_or_default(),
             from: revision.and_then(|revision| revision.from.clone()),
+            on_audit_error: revision.map(|revision| revision.on_audit_error).unwrap_or_default(),
             document: revision.map(|revision| revision.document.clone()),
         }
     }
@@ -212,7 +214,8 @@ impl Revision {
             Kind::Namespaced => read::spec(raw).map(|spec| (None, spec)),
             Kind::Cluster => read::cluster_spec(raw).map(|spec| (Some(spec.namespace_selector), spec.policy)),
         };
-        let (namespaces, PolicySpec { selector: pods, server, from, mode, rollout, document }) = read.map_err(|error| error.to_string())?;
+        let (namespaces, PolicySpec { selector: pods, server, from, mode, on_audit_error, rollout, document }) =
+            read.map_err(|error| error.to_string())?;
         let policy = mcp_policy::compile_resource(id.clone(), from.as_deref(), mode, &document).map_err(|errors| {
             let errors: Vec<_> = errors.0.iter().map(|error| format!("spec.{error}")).collect();
             errors.join("; ")
@@ -228,6 +231,7 @@ impl Revision {
             selection,
             server,
             from,
+            on_audit_error,
             document,
             warnings,
         })

@@ -43,6 +43,8 @@ pub enum Code {
     ApprovalDenied,
     /// The shared counter store cannot tell what is used, and the limit says `deny`.
     StoreUnavailable,
+    /// The call cannot be written into the audit log, and a policy says `deny`.
+    AuditUnavailable,
     /// No policy is in force.
     NoPolicy,
     /// The caller proved nothing, where callers prove who they are.
@@ -71,6 +73,7 @@ impl Code {
             Self::ApprovalRequired => "approval_required",
             Self::ApprovalDenied => "approval_denied",
             Self::StoreUnavailable => "store_unavailable",
+            Self::AuditUnavailable => "audit_unavailable",
             Self::NoPolicy => "no_policy",
             Self::Unauthenticated => "unauthenticated",
             Self::Malformed => "malformed",

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::document::Document;
-use crate::resource::{CallerMatch, ClusterPolicySpec, Mode, PolicySpec, Rollout, Selector, Server};
+use crate::resource::{CallerMatch, ClusterPolicySpec, Mode, OnAuditError, PolicySpec, Rollout, Selector, Server};
 use crate::whom::Whom;
 
 mod hint;
@@ -29,7 +29,7 @@ pub const KIND: &str = "McpPolicy";
 pub const CLUSTER_KIND: &str = "ClusterMcpPolicy";
 
 /// Fields of the resource, which a bare document must not have.
-const RESOURCE_FIELDS: [&str; 6] = ["namespaceSelector", "selector", "server", "from", "mode", "rollout"];
+const RESOURCE_FIELDS: [&str; 7] = ["namespaceSelector", "selector", "server", "from", "mode", "onAuditError", "rollout"];
 
 /// A field that cannot be read, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,20 +70,14 @@ impl From<FieldError> for FieldErrors {
 
 /// Reads the `spec` of an `McpPolicy`.
 pub fn spec(value: &Value) -> Result<PolicySpec, FieldErrors> {
-    let parts = SpecParts::read(value, &POLICY_SPEC)?;
-    let selector = parts.selector.ok_or_else(|| error("spec.selector", hint::missing("selector")))?;
-    Ok(PolicySpec { selector, server: parts.server, from: parts.from, mode: parts.mode, rollout: parts.rollout, document: parts.document })
+    Ok(SpecParts::read(value, &POLICY_SPEC)?.policy()?)
 }
 
 /// Reads the `spec` of a `ClusterMcpPolicy`.
 pub fn cluster_spec(value: &Value) -> Result<ClusterPolicySpec, FieldErrors> {
-    let parts = SpecParts::read(value, &CLUSTER_POLICY_SPEC)?;
-    let missing = |field: &str| error(format!("spec.{field}"), hint::missing(field));
-    let namespace_selector = parts.namespace_selector.ok_or_else(|| missing("namespaceSelector"))?;
-    let selector = parts.selector.ok_or_else(|| missing("selector"))?;
-    let policy =
-        PolicySpec { selector, server: parts.server, from: parts.from, mode: parts.mode, rollout: parts.rollout, document: parts.document };
-    Ok(ClusterPolicySpec { namespace_selector, policy })
+    let mut parts = SpecParts::read(value, &CLUSTER_POLICY_SPEC)?;
+    let namespace_selector = parts.namespace_selector.take().ok_or_else(|| missing("namespaceSelector"))?;
+    Ok(ClusterPolicySpec { namespace_selector, policy: parts.policy()? })
 }
 
 /// Reads a bare policy document.
@@ -132,11 +126,23 @@ struct SpecParts {
     server: Server,
     from: Option<Vec<CallerMatch>>,
     mode: Mode,
+    on_audit_error: OnAuditError,
     rollout: Rollout,
     document: Document,
 }
 
+fn missing(field: &str) -> FieldError {
+    error(format!("spec.{field}"), hint::missing(field))
+}
+
 impl SpecParts {
+    /// The spec, if its pods are selected.
+    fn policy(self) -> Result<PolicySpec, FieldError> {
+        let Self { selector, server, from, mode, on_audit_error, rollout, document, .. } = self;
+        let selector = selector.ok_or_else(|| missing("selector"))?;
+        Ok(PolicySpec { selector, server, from, mode, on_audit_error, rollout, document })
+    }
+
     /// The resource's own fields go to their types, and what remains is the document: so each part refuses what it does not know.
     fn read(value: &Value, shape: &Value) -> Result<Self, FieldErrors> {
         let mut map = object(value, "spec", "an object")?.clone();
@@ -149,6 +155,7 @@ impl SpecParts {
         let server = map.remove("server").map(|value| part(&value, "spec.server")).transpose()?.unwrap_or_default();
         let from: Option<Vec<CallerMatch>> = map.remove("from").map(|value| part(&value, "spec.from")).transpose()?;
         let mode = map.remove("mode").map(|value| part(&value, "spec.mode")).transpose()?.unwrap_or_default();
+        let on_audit_error = map.remove("onAuditError").map(|value| part(&value, "spec.onAuditError")).transpose()?.unwrap_or_default();
         let rollout = map.remove("rollout").map(|value| part(&value, "spec.rollout")).transpose()?.unwrap_or_default();
         let document = part(&Value::Object(map), "spec")?;
         let mut errors: Vec<_> = resource::impossible(namespace_selector.as_ref(), selector.as_ref(), &server).collect();
@@ -157,7 +164,7 @@ impl SpecParts {
         if !errors.is_empty() {
             return Err(FieldErrors(errors));
         }
-        Ok(Self { namespace_selector, selector, server, from, mode, rollout, document })
+        Ok(Self { namespace_selector, selector, server, from, mode, on_audit_error, rollout, document })
     }
 }
 

@@ -32,6 +32,12 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Mode::is_enforce")]
     pub mode: Mode,
 
+    /// What becomes of a call when its audit line cannot be written, because lines are not taken as fast as they come. `deny` (the
+    /// default): it waits for a quarter of a second, and is refused with `audit_unavailable`. `drop`: it is decided as ever, and its
+    /// line is lost and counted. If the policies of a pod differ, `deny` holds.
+    #[serde(default, skip_serializing_if = "OnAuditError::is_deny")]
+    pub on_audit_error: OnAuditError,
+
     /// What becomes of selected pods that are older than the policy and so run without the sidecar. `manual` (the default): they
     /// are reported. `restart`: their `Deployment`, `StatefulSet` or `DaemonSet` is restarted once, by its own strategy, if the
     /// operator was installed with the right to do so.
@@ -150,6 +156,26 @@ impl Mode {
             Self::Enforce => "enforce",
             Self::Audit => "audit",
         }
+    }
+}
+
+/// What becomes of a call whose audit line cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnAuditError {
+    /// It is refused.
+    #[default]
+    Deny,
+    /// It is decided as ever; the line is lost, and counted.
+    Drop,
+}
+
+impl OnAuditError {
+    /// Whether the call is refused.
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+    #[must_use]
+    pub fn is_deny(&self) -> bool {
+        *self == Self::Deny
     }
 }
 

@@ -12,14 +12,14 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::document::Document;
-use crate::resource::{CallerMatch, Mode, Server};
+use crate::resource::{CallerMatch, Mode, OnAuditError, Server};
 pub use authentication::{SnapshotAuthentication, SnapshotCredential, SnapshotIssuer, SnapshotKey};
 pub use store::{SnapshotStore, StoreCredentials};
 
 /// The version of the snapshot's form, where it needs nothing that is newer.
 pub const SNAPSHOT_VERSION: &str = "1";
 /// The version of a snapshot that a sidecar of version 1 would read wrongly: it names a shared store, callers prove who they are, or a
-/// policy speaks about some of them only.
+/// policy speaks about some of them only or lets audit lines drop.
 const NEXT_VERSION: &str = "2";
 /// The versions that this build reads.
 pub const SNAPSHOT_VERSIONS: [&str; 2] = [SNAPSHOT_VERSION, NEXT_VERSION];
@@ -76,6 +76,9 @@ pub struct SnapshotPolicy {
     /// Whom the policy speaks about; none for everyone. Since version 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Vec<CallerMatch>>,
+    /// What becomes of a call whose audit line cannot be written. Since version 2.
+    #[serde(default, skip_serializing_if = "OnAuditError::is_deny")]
+    pub on_audit_error: OnAuditError,
     /// The document that is in force: the last accepted one. None if no revision was ever accepted: then every call is
     /// refused.
     pub document: Option<Document>,
@@ -129,7 +132,7 @@ impl Snapshot {
 impl SnapshotPolicy {
     /// Whether it says what a sidecar of the first version would pass over.
     fn needs_next_version(&self) -> bool {
-        self.from.is_some() || self.server.authentication.is_some()
+        self.from.is_some() || self.server.authentication.is_some() || !self.on_audit_error.is_deny()
     }
 }
 
@@ -178,6 +181,7 @@ mod tests {
             mode: Mode::Enforce,
             server: Server::default(),
             from: None,
+            on_audit_error: OnAuditError::Deny,
             document: None,
         }
     }
@@ -229,8 +233,10 @@ mod tests {
 
     #[test]
     fn a_sidecar_that_would_pass_over_a_field_is_told_by_the_version() {
-        let version = |from| Snapshot::new(vec![policy("a", 1), SnapshotPolicy { from, ..policy("b", 1) }]).version;
-        assert_eq!((version(None).as_str(), version(Some(Vec::new())).as_str()), ("1", "2"));
+        let version = |b| Snapshot::new(vec![policy("a", 1), b]).version;
+        assert_eq!(version(policy("b", 1)), "1");
+        assert_eq!(version(SnapshotPolicy { from: Some(Vec::new()), ..policy("b", 1) }), "2");
+        assert_eq!(version(SnapshotPolicy { on_audit_error: OnAuditError::Drop, ..policy("b", 1) }), "2");
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Where decisions are written down: counters, metrics, audit log. A [`Record`] is one decision on its way there.
 //!
-//! Guarantee: whatever ends a call (an answer, a failure, a caller who hangs up, the end of the process' grace), its line is written,
-//! it is counted once, and its counters are given back only where the tool certainly did not run.
+//! Guarantee: whatever ends a call (an answer, a failure, a caller who hangs up, the end of the process' grace), its line is written or
+//! counted as lost, it is counted once, and its counters are given back only where the tool certainly did not run.
 
 pub mod audit;
 pub mod decision_id;
+pub mod lines;
 pub mod metrics;
 pub mod store_metrics;
 
@@ -20,7 +21,7 @@ use crate::answer::answer_fault::AnswerFault;
 use crate::answer::tools::{Listed, ListedTools};
 use crate::answer::unknown_tool::UnknownTool;
 use crate::approvals::Desk;
-use crate::books::audit::{Audit, AuditedLine, Ended, Line, Slot};
+use crate::books::audit::{Audit, AuditedLine, Line, Slot};
 use crate::books::decision_id::DecisionIds;
 use crate::books::metrics::{Metrics, OTHER_TOOL};
 use crate::message::mirrored;
@@ -113,17 +114,20 @@ impl Books {
         self.ids.next()
     }
 
-    /// Begins a record, when there is room for its line.
-    pub async fn record(self: &Arc<Self>, caller: &Caller, server: &str) -> Result<Record, Ended> {
+    /// Begins a record. Where policies refuse calls that cannot be written down, it waits a little for room for its line.
+    pub async fn record(self: &Arc<Self>, caller: &Caller, server: &str) -> Record {
         self.record_as(self.decision_id(), caller, server).await
     }
 
     /// As [`Books::record`], with an id that was told already.
-    pub async fn record_as(self: &Arc<Self>, decision_id: String, caller: &Caller, server: &str) -> Result<Record, Ended> {
-        let slot = self.audit.slot().await?;
-        Ok(Record {
+    pub async fn record_as(self: &Arc<Self>, decision_id: String, caller: &Caller, server: &str) -> Record {
+        let slot = match self.audit.room() {
+            None if self.state.enforced().refuses_unaudited => self.audit.room_soon().await,
+            room => room,
+        };
+        Record {
             books: Arc::clone(self),
-            slot: Some(slot),
+            slot,
             arrived: Instant::now(),
             time: Timestamp::now(),
             decision_id,
@@ -146,7 +150,7 @@ impl Books {
             forwarded: None,
             reservation: None,
             counted: false,
-        })
+        }
     }
 }
 
@@ -154,6 +158,7 @@ impl Books {
 #[derive(Debug)]
 pub struct Record {
     books: Arc<Books>,
+    /// Room for its line.
     slot: Option<Slot>,
     arrived: Instant,
     time: Timestamp,
@@ -184,6 +189,12 @@ impl Record {
     #[must_use]
     pub fn decision_id(&self) -> &str {
         &self.decision_id
+    }
+
+    /// Whether its line is sure to be written.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.slot.is_some()
     }
 
     /// The method of the message.
@@ -295,12 +306,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let (Some(code), Some(slot)) = (self.verdict, self.slot.take()) else { return };
+        let Some(code) = self.verdict else { return };
         self.count();
         if let (Some(forwarded), Some(label)) = (self.forwarded, &self.label) {
             self.books.metrics.upstream_took(label, forwarded.elapsed());
         }
-        slot.write(&Line {
+        let line = Line {
             time: self.time,
             decision_id: &self.decision_id,
             policy: self.policy.as_deref(),
@@ -319,7 +330,8 @@ impl Drop for Record {
             upstream_status: self.upstream_status,
             upstream_fault: self.upstream_fault.map(AnswerFault::as_str),
             duration_ms: (self.arrived.elapsed().as_secs_f64() * 1e6).round() / 1e3,
-        });
+        };
+        self.books.audit.write(self.slot.take(), &line);
     }
 }
 

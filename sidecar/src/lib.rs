@@ -168,8 +168,9 @@ impl Core {
     /// Opens the books, and the port by which they can be read.
     fn open(&mut self, admin: Option<Listen>, limits: &Limits, audit: impl Write + Send + 'static) -> Result<(Arc<Books>, Audit), Error> {
         let listener = admin.map(bind).transpose()?;
-        let audit = Audit::start(audit).map_err(|cause| Error::System { what: "cannot start the audit log's thread", cause })?;
         let metrics = Metrics::new(Arc::clone(&self.state));
+        let audit = Audit::start(audit, metrics.audit_lines_lost())
+            .map_err(|cause| Error::System { what: "cannot start the audit log's thread", cause })?;
         let books = Arc::new(Books::new(Arc::clone(&self.state), metrics, audit.clone(), self.desk.take()));
         if let Some((listener, address)) = listener {
             self.admin = Some(address);

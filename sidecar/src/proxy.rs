@@ -20,7 +20,6 @@ use tokio::time::timeout;
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::gate::Asked;
 use crate::answer::relay::{self, CallAnswer, Holding, ProxyBody};
-use crate::books::audit::Ended;
 use crate::books::{Books, Record};
 use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
 use crate::drain::Drain;
@@ -93,9 +92,6 @@ pub enum Closed {
     /// The caller did not send the whole body.
     #[error("the body was cut off")]
     Cut,
-    /// Nothing may be judged any more.
-    #[error(transparent)]
-    Unaudited(#[from] Ended),
 }
 
 /// A message that was read.
@@ -111,12 +107,6 @@ struct Arrived {
 enum Over {
     Answered(Response<ProxyBody>),
     Closed(Closed),
-}
-
-impl From<Ended> for Over {
-    fn from(ended: Ended) -> Self {
-        Self::Closed(ended.into())
-    }
 }
 
 impl From<Over> for Result<Response<ProxyBody>, Closed> {
@@ -159,14 +149,13 @@ impl Proxy {
 
     /// Answers a request whose end others on the way may have seen elsewhere (rule 12).
     pub async fn refuse_framing(&self, peer: &Peer) -> Result<Response<ProxyBody>, Closed> {
-        let record = self.books.record(&peer.caller, &peer.server).await?;
+        let record = self.books.record(&peer.caller, &peer.server).await;
         Ok(refuse(record, &Malformed::bad_request(Reason::Framing, "the request does not say in one way only where it ends")))
     }
 
     /// Writes down that a request's head could not be read. It was answered with a bare 400 or 431.
-    pub async fn note_unreadable(&self, peer: &Peer) -> Result<(), Ended> {
-        self.books.record(&peer.caller, &peer.server).await?.malformed(Reason::Head.as_str());
-        Ok(())
+    pub async fn note_unreadable(&self, peer: &Peer) {
+        self.books.record(&peer.caller, &peer.server).await.malformed(Reason::Head.as_str());
     }
 
     async fn answer(&self, peer: &Peer, request: Request<impl Body<Data = Bytes> + Unpin>) -> Result<Response<ProxyBody>, Closed> {
@@ -194,7 +183,7 @@ impl Proxy {
         }
         let route = match headers::route(request.method(), request.uri(), request.headers(), endpoint) {
             Ok(route) => route,
-            Err(malformed) => return Ok(refuse(self.books.record(&peer.caller, &peer.server).await?, &malformed)),
+            Err(malformed) => return Ok(refuse(self.books.record(&peer.caller, &peer.server).await, &malformed)),
         };
         let path = match (peer.link.destination(), route) {
             (Destination::Bridge(_), Route::Discovery) => {
@@ -209,7 +198,7 @@ impl Proxy {
             Route::Discovery => Ok(self.forward_bare(peer, Method::GET, path, request.into_parts().0.headers, Asked::Document).await),
             // 405 is how a server without streams and sessions answers; clients go on without.
             Route::Get | Route::Delete if !enforced.policies.in_force(&peer.caller) => {
-                self.books.record(&peer.caller, &peer.server).await?.refused(&no_policy(), &enforced);
+                self.books.record(&peer.caller, &peer.server).await.refused(&no_policy(), &enforced);
                 let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "No policy is in force.\n");
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
                 Ok(response)
@@ -234,13 +223,13 @@ impl Proxy {
 
     /// Refuses a request that is none to the MCP endpoint, for a reason that audit lines name.
     async fn shut_out(&self, peer: &Peer, reason: &'static str, response: Response<ProxyBody>) -> Result<Response<ProxyBody>, Closed> {
-        self.books.record(&peer.caller, &peer.server).await?.malformed(reason);
+        self.books.record(&peer.caller, &peer.server).await.malformed(reason);
         Ok(response)
     }
 
     /// Reads a message that is posted, as far as its head and its body agree.
     async fn receive(&self, peer: &Peer, request: Request<impl Body<Data = Bytes> + Unpin>) -> Result<Arrived, Over> {
-        let mut record = self.books.record(&peer.caller, &peer.server).await?;
+        let mut record = self.books.record(&peer.caller, &peer.server).await;
         let (head, mut body) = request.into_parts();
         let body = match timeout(self.limits.body_timeout, self.room.hold(&mut body)).await {
             Ok(Ok((body, taken))) => taken.keep(body),

@@ -129,6 +129,10 @@ pub fn denied_call(id: &Id, era: Era, tool: &str, refusal: &Refusal, decision_id
             let retry = retry(refusal.retry_after_seconds);
             format!("This call of `{tool}` was refused: its limit cannot be counted at this moment. Nothing was executed. {retry}")
         }
+        Code::AuditUnavailable => {
+            let retry = retry(refusal.retry_after_seconds);
+            format!("This call of `{tool}` was refused: it cannot be written down at this moment. Nothing was executed. {retry}")
+        }
         Code::NoPolicy => format!(
             "This call of `{tool}` was refused: no policy is in force that could allow it. Nothing was executed. Repeating the call will \
              not help until an administrator applies a policy."

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use mcp_policy::read::Manifest;
-use mcp_policy::resource::CallerMatch;
+use mcp_policy::resource::{CallerMatch, OnAuditError};
 use mcp_policy::snapshot::{SNAPSHOT_VERSION, SNAPSHOT_VERSIONS};
 use mcp_policy::{
     Approvals, Call, CompileErrors, CounterUsage, Counters, Document, Judged, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot,
@@ -32,6 +32,8 @@ pub struct Enforced {
     pub revisions: Vec<Revision>,
     /// What the policies' authors may not have meant.
     pub warnings: Vec<String>,
+    /// Whether a call is refused whose audit line cannot be written: some policy that enforces says so.
+    pub refuses_unaudited: bool,
     /// Where a snapshot says that counters are shared.
     pub store: Option<StoreAddress>,
 }
@@ -99,6 +101,7 @@ impl Enforced {
             mode: if policy.document.is_some() { policy.mode } else { Mode::Enforce },
             server: &policy.server,
             from: policy.from.as_deref(),
+            on_audit_error: policy.on_audit_error,
             revision: policy.generation.to_string(),
         });
         let store = snapshot.store.as_ref().map(|store| StoreAddress::parse(&store.url, store.credentials.clone())).transpose()?;
@@ -114,6 +117,7 @@ impl Enforced {
             mode: manifest.mode,
             server: &manifest.server,
             from: manifest.from.as_deref(),
+            on_audit_error: manifest.on_audit_error,
             revision: revision.clone(),
         });
         Self::compile(parts, SnapshotId { version: SNAPSHOT_VERSION.to_owned(), sha256 })
@@ -123,6 +127,7 @@ impl Enforced {
         let some_enforce = parts.clone().any(|part| part.mode.is_enforce());
         let heeded = parts.clone().filter(|part| part.mode.is_enforce() || !some_enforce);
         let exposure = Exposure::new(heeded.map(|part| part.server));
+        let refuses_unaudited = parts.clone().any(|part| part.mode.is_enforce() && part.on_audit_error == OnAuditError::Deny);
         let mut policies = Vec::new();
         let mut revisions = Vec::new();
         let mut warnings = Vec::new();
@@ -138,7 +143,15 @@ impl Enforced {
             policies.push(policy);
             revisions.push(Revision { policy: part.id, revision: part.revision, mode: part.mode, accepted: part.document.is_some() });
         }
-        Ok(Self { policies: Policies::new(policies), exposure, snapshot: Some(snapshot), revisions, warnings, store: None })
+        Ok(Self {
+            policies: Policies::new(policies),
+            exposure,
+            snapshot: Some(snapshot),
+            revisions,
+            warnings,
+            refuses_unaudited,
+            store: None,
+        })
     }
 
     /// The revision of a policy that is in force.
@@ -186,6 +199,7 @@ struct Part<'a> {
     mode: Mode,
     server: &'a Server,
     from: Option<&'a [CallerMatch]>,
+    on_audit_error: OnAuditError,
     revision: String,
 }
 
@@ -354,6 +368,7 @@ mod tests {
             mode: Mode::Enforce,
             server: Server::default(),
             from: None,
+            on_audit_error: OnAuditError::Deny,
             document,
         }
     }
@@ -403,6 +418,24 @@ mod tests {
         assert_eq!(alone, beside);
         let only = exposure(vec![with("trial", Mode::Audit, server(8081, "/trial"), document())]);
         assert_eq!(only.endpoint(), Some("/trial"));
+    }
+
+    #[test]
+    fn calls_are_refused_without_audit_lines_unless_all_policies_that_enforce_let_lines_drop() {
+        let of = |name, mode, on_audit_error| SnapshotPolicy { mode, on_audit_error, ..policy(name, Some(Document::default())) };
+        let (deny, drop) = (OnAuditError::Deny, OnAuditError::Drop);
+        let (enforce, audit) = (Mode::Enforce, Mode::Audit);
+        let cases = [
+            (vec![of("a", enforce, deny)], true),
+            (vec![of("a", enforce, drop)], false),
+            (vec![of("a", enforce, drop), of("b", enforce, deny)], true),
+            (vec![of("a", enforce, drop), of("b", audit, deny)], false),
+            (vec![of("a", audit, deny)], false),
+        ];
+        for (policies, expected) in cases {
+            let enforced = Enforced::from_snapshot(&Snapshot::new(policies.clone())).unwrap();
+            assert_eq!(enforced.refuses_unaudited, expected, "{policies:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, 
 
 use crate::answer::gate::Asked;
 use crate::answer::task;
-use crate::books::{Books, Record};
+use crate::books::{Books, Record, audit};
 use crate::message::era::Era;
 use crate::message::{self, Id, Message, Request, ToolCall};
 use crate::respond;
@@ -71,6 +71,11 @@ async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>,
     if !call.has_proper_name(|name| books.has_listed(name)) {
         record.malformed("tool_name");
         return Verdict::Answered(respond::improper_tool_name(id, received.era, record.decision_id()));
+    }
+    if enforced.refuses_unaudited && !record.has_room() {
+        let refusal = Refusal { retry_after_seconds: Some(audit::RETRY_AFTER_SECONDS), ..Refusal::of(Code::AuditUnavailable) };
+        record.refused(&refusal, enforced);
+        return Verdict::Answered(respond::denied_call(id, received.era, &call.name, &refusal, record.decision_id()));
     }
     let asked = Call {
         tool: &call.name,

@@ -199,6 +199,7 @@ fn snapshot(tool: &str, generation: i64) -> Snapshot {
         mode: mcp_policy::Mode::Enforce,
         server,
         from: None,
+        on_audit_error: mcp_policy::resource::OnAuditError::Deny,
         document: Some(document),
     }])
 }
@@ -367,6 +368,7 @@ async fn a_call_that_waits_for_a_person_passes_only_with_the_operators_word() {
         mode: mcp_policy::Mode::Enforce,
         server: mcp_policy::Server::default(),
         from: None,
+        on_audit_error: mcp_policy::resource::OnAuditError::Deny,
         document: Some(serde_json::from_value(document).unwrap()),
     };
     let stream = operator.opened().await;

@@ -60,6 +60,7 @@ fn a_snapshot_that_names_no_store_that_can_be_is_not_in_force() {
         mode: Mode::Enforce,
         server: mcp_policy::Server::default(),
         from: None,
+        on_audit_error: mcp_policy::resource::OnAuditError::Deny,
         document: None,
     };
     let store = |url: &str| SnapshotStore { url: url.to_owned(), revision: String::new(), credentials: StoreCredentials::default() };

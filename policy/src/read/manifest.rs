@@ -12,7 +12,7 @@ use super::{document, error, hint, object, shape};
 use crate::compile::{Policy, compile_resource};
 use crate::document::Document;
 use crate::policy_id::PolicyId;
-use crate::resource::{CallerMatch, Mode, Selector, Server};
+use crate::resource::{CallerMatch, Mode, OnAuditError, Selector, Server};
 
 /// A policy in a file: a bare document, or a manifest of an `McpPolicy` or a `ClusterMcpPolicy`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Manifest {
     pub from: Option<Vec<CallerMatch>>,
     /// Whether the policy refuses.
     pub mode: Mode,
+    /// What becomes of a call whose audit line cannot be written.
+    pub on_audit_error: OnAuditError,
     /// The policy document.
     pub document: Document,
     file: Arc<str>,
@@ -231,6 +233,7 @@ fn manifest(file: &str, value: &Value, places: &Places) -> Result<Manifest, Fiel
             server: Server::default(),
             from: None,
             mode: Mode::Enforce,
+            on_audit_error: OnAuditError::Deny,
             document,
             file,
             places,
@@ -262,8 +265,8 @@ fn manifest(file: &str, value: &Value, places: &Places) -> Result<Manifest, Fiel
     }
     let id = PolicyId::new(namespace, metadata("name").unwrap_or_default());
     match SpecParts::read(&spec, spec_shape) {
-        Ok(SpecParts { namespace_selector, selector, server, from, mode, document, .. }) if errors.is_empty() => {
-            Ok(Manifest { id, kind, namespace_selector, selector, server, from, mode, document, file, places })
+        Ok(SpecParts { namespace_selector, selector, server, from, mode, on_audit_error, document, .. }) if errors.is_empty() => {
+            Ok(Manifest { id, kind, namespace_selector, selector, server, from, mode, on_audit_error, document, file, places })
         }
         Ok(_) => Err(FieldErrors(errors)),
         Err(FieldErrors(more)) => {

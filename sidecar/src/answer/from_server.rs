@@ -58,15 +58,14 @@ impl Word {
     /// Writes it down. Returns the answer to a request that is held back.
     pub async fn settle(self, books: &Arc<Books>, caller: &Caller, server: &str) -> Option<Bytes> {
         let Self { decision_id, method, request, refusal, audited, enforced } = self;
-        // If the audit log has ended, so has the proxy: nothing more comes here.
-        if let Ok(mut record) = books.record_as(decision_id.clone(), caller, server).await {
-            record.from_server(&method);
-            record.audited(audited, &enforced);
-            match &refusal {
-                Some(refusal) => record.refused(refusal, &enforced),
-                None => record.passed_if_audited(),
-            }
+        let mut record = books.record_as(decision_id.clone(), caller, server).await;
+        record.from_server(&method);
+        record.audited(audited, &enforced);
+        match &refusal {
+            Some(refusal) => record.refused(refusal, &enforced),
+            None => record.passed_if_audited(),
         }
+        drop(record);
         refusal.and(request).map(|id| respond::refused_server_request(&id, &method, &decision_id))
     }
 }

@@ -1,26 +1,27 @@
 //! The audit log: one line of JSON for each decision.
 //!
-//! Guarantees: a call is not judged before there is room for its line, so no line is lost because lines are written slowly, and
-//! memory stays bounded; writing happens on its own thread, so a slow reader of the log holds up calls and nothing else.
-//! Values of arguments are never written.
+//! Guarantees: writing never holds up a call longer than [`PATIENCE`]; a line for which there was no room is counted, and the log itself
+//! says how many are missing where they are missing. Whether a call is refused then is the policies' word. Values of arguments are
+//! never written.
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use mcp_policy::Code;
+use prometheus_client::metrics::counter::Counter;
 use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
 
-/// Lines that wait to be written. More than there are connections, so that ordinary pauses of the reader go unnoticed.
-const QUEUE: usize = 4096;
+use crate::books::lines::Lines;
+pub use crate::books::lines::Slot;
 
-/// Bytes of an ordinary line.
-const LINE: usize = 512;
+/// The longest that a message waits for room for its line.
+pub const PATIENCE: Duration = Duration::from_millis(250);
 
-/// How long lines are gathered before they are written. What comes meanwhile wakes nobody: to wake the writing thread for each line
-/// would cost a call more than to judge it.
-const GATHER: Duration = Duration::from_millis(5);
+/// What a caller is told to wait who was refused because there was no room.
+pub const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// How long [`Audit::flush`] waits for a reader that does not read.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -94,99 +95,91 @@ fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
-/// Where decisions are written.
+/// Stands where lines are missing.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Gap {
+    /// When the log went on, RFC 3339.
+    time: Timestamp,
+    lines_lost: u64,
+}
+
+/// Where decisions are written. Clones write to the same log.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    queue: mpsc::Sender<Entry>,
+    lines: Arc<Lines>,
+    lost: Counter,
+    /// Those of the lost that the log does not tell of yet.
+    untold: Arc<AtomicU64>,
 }
-
-#[derive(Debug)]
-enum Entry {
-    Line(Vec<u8>),
-    Flush(oneshot::Sender<()>),
-}
-
-/// Room for one line.
-#[derive(Debug)]
-pub struct Slot(mpsc::OwnedPermit<Entry>);
-
-/// The audit log has ended, so nothing may be judged any more.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the audit log has ended")]
-pub struct Ended;
 
 impl Audit {
-    /// Starts writing to `out`.
-    pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let (queue, entries) = mpsc::channel(QUEUE);
-        std::thread::Builder::new().name("audit".to_owned()).spawn(move || write(entries, BufWriter::new(out)))?;
-        Ok(Self { queue })
+    /// Starts writing to `out`. What is lost is counted in `lost`.
+    pub fn start(out: impl Write + Send + 'static, lost: Counter) -> io::Result<Self> {
+        Ok(Self { lines: Arc::new(Lines::start(out)?), lost, untold: Arc::default() })
     }
 
-    /// Waits for room for one line.
-    pub async fn slot(&self) -> Result<Slot, Ended> {
-        self.queue.clone().reserve_owned().await.map(Slot).map_err(|_| Ended)
+    /// Room for one line, if there is some now.
+    #[must_use]
+    pub fn room(&self) -> Option<Slot> {
+        self.lines.room()
+    }
+
+    /// Room for one line, if there is some soon.
+    pub async fn room_soon(&self) -> Option<Slot> {
+        self.lines.room_within(PATIENCE).await
+    }
+
+    /// Writes a line, if there was room for it or is now; else it is lost, and counted.
+    pub fn write(&self, slot: Option<Slot>, line: &Line<'_>) {
+        if let Some(slot) = slot.or_else(|| self.room()) {
+            return self.append(slot, Some(line));
+        }
+        self.lost.inc();
+        if self.untold.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!("audit lines are lost: they are not taken as fast as they come");
+        }
     }
 
     /// Waits until all lines so far are written, or for two seconds.
     pub async fn flush(&self) {
-        let (done, written) = oneshot::channel();
-        let flushed = async { self.queue.send(Entry::Flush(done)).await.is_ok() && written.await.is_ok() };
-        if !tokio::time::timeout(FLUSH_TIMEOUT, flushed).await.unwrap_or(false) {
+        let flushed = async {
+            if self.untold.load(Ordering::Relaxed) > 0
+                && let Some(slot) = self.lines.room_within(FLUSH_TIMEOUT).await
+            {
+                self.append(slot, None);
+            }
+            self.lines.flush().await;
+        };
+        if tokio::time::timeout(FLUSH_TIMEOUT, flushed).await.is_err() {
             tracing::error!("audit lines were not written before the end");
         }
     }
-}
 
-impl Slot {
-    /// Writes the line.
-    pub fn write(self, line: &Line<'_>) {
-        // The types of a line have no map with keys that are not strings, so writing it cannot fail.
-        let mut json = Vec::with_capacity(LINE);
-        let _ = serde_json::to_writer(&mut json, line);
-        json.push(b'\n');
-        self.0.send(Entry::Line(json));
-    }
-}
-
-fn write(mut entries: mpsc::Receiver<Entry>, mut out: impl Write) {
-    let mut failing = false;
-    while let Some(mut entry) = entries.blocking_recv() {
-        std::thread::sleep(GATHER);
-        loop {
-            let written = match entry {
-                Entry::Line(line) => out.write_all(&line),
-                Entry::Flush(done) => {
-                    let flushed = out.flush();
-                    // Whoever asked may have given up.
-                    let _ = done.send(());
-                    flushed
-                }
-            };
-            failing = report(failing, written);
-            match entries.try_recv() {
-                Ok(next) => entry = next,
-                Err(_) => break,
+    fn append(&self, slot: Slot, line: Option<&Line<'_>>) {
+        self.lines.append(slot, |bytes| {
+            let lines_lost = self.untold.swap(0, Ordering::Relaxed);
+            if lines_lost > 0 {
+                json(bytes, &Gap { time: Timestamp::now(), lines_lost });
             }
-        }
-        failing = report(failing, out.flush());
+            if let Some(line) = line {
+                json(bytes, line);
+            }
+        });
     }
 }
 
-/// Says once that lines cannot be written, and once that they can again.
-fn report(failing: bool, written: io::Result<()>) -> bool {
-    match (failing, written) {
-        (false, Err(cause)) => tracing::error!(%cause, "audit lines cannot be written and are lost"),
-        (true, Ok(())) => tracing::info!("audit lines are written again"),
-        (true, Err(_)) => return true,
-        (false, Ok(())) => return false,
-    }
-    !failing
+fn json(bytes: &mut Vec<u8>, line: &impl Serialize) {
+    // The types of a line have no map with keys that are not strings, so writing it cannot fail.
+    let _ = serde_json::to_writer(&mut *bytes, line);
+    bytes.push(b'\n');
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Condvar, Mutex};
+    use std::io::{BufRead, BufReader, PipeReader};
+
+    use serde_json::Value;
 
     use super::*;
 
@@ -213,51 +206,19 @@ mod tests {
         }
     }
 
-    /// A writer that waits until it is opened.
-    #[derive(Clone, Default)]
-    struct Gate {
-        state: Arc<Mutex<GateState>>,
-        opened: Arc<Condvar>,
-    }
-
-    #[derive(Default)]
-    struct GateState {
-        open: bool,
-        written: Vec<u8>,
-    }
-
-    impl Gate {
-        fn open(&self) {
-            self.state.lock().unwrap().open = true;
-            self.opened.notify_all();
-        }
-
-        fn written(&self) -> String {
-            String::from_utf8(self.state.lock().unwrap().written.clone()).unwrap()
-        }
-    }
-
-    impl Write for Gate {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let mut state = self.opened.wait_while(self.state.lock().unwrap(), |state| !state.open).unwrap();
-            state.written.extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
+    fn audit() -> (Audit, PipeReader) {
+        let (reader, writer) = io::pipe().unwrap();
+        (Audit::start(writer, Counter::default()).unwrap(), reader)
     }
 
     #[tokio::test]
     async fn a_line_is_one_json_object_with_the_documented_fields() {
-        let gate = Gate::default();
-        gate.open();
-        let audit = Audit::start(gate.clone()).unwrap();
-        audit.slot().await.unwrap().write(&line());
+        let (audit, reader) = audit();
+        audit.write(audit.room(), &line());
         audit.flush().await;
+        drop(audit);
         assert_eq!(
-            gate.written(),
+            io::read_to_string(reader).unwrap(),
             concat!(
                 r#"{"time":"1970-01-01T00:00:00Z","decisionId":"1","policy":null,"revision":null,"rule":null,"caller":"anonymous:10.0.0.1","#,
                 r#""server":"imaging/server-0:8080","method":"tools/call","tool":"x","code":"no_policy","argumentKeys":[],"#,
@@ -267,26 +228,34 @@ mod tests {
         );
     }
 
+    /// The lines, and where there is a gap, how many are missing.
+    fn told(reader: PipeReader) -> Vec<Result<(), u64>> {
+        let told = |line: io::Result<String>| match serde_json::from_str::<Value>(&line.unwrap()).unwrap()["linesLost"].as_u64() {
+            Some(lost) => Err(lost),
+            None => Ok(()),
+        };
+        BufReader::new(reader).lines().map(told).collect()
+    }
+
     #[tokio::test]
-    async fn a_reader_that_does_not_read_holds_up_calls_and_loses_no_line() {
-        const LINES: usize = 3 * QUEUE;
-        let gate = Gate::default();
-        let audit = Audit::start(gate.clone()).unwrap();
-        let calls = tokio::spawn({
-            let audit = audit.clone();
-            async move {
-                for _ in 0..LINES {
-                    audit.slot().await.unwrap().write(&line());
-                }
-            }
-        });
-        while audit.queue.capacity() > 0 {
-            tokio::task::yield_now().await;
+    async fn what_is_lost_is_counted_and_told_in_the_log_where_it_is_missing() {
+        let (audit, reader) = audit();
+        let mut kept = 0;
+        while let Some(slot) = audit.room_soon().await {
+            audit.write(Some(slot), &line());
+            kept += 1;
         }
-        assert!(!calls.is_finished(), "calls wait for room");
-        gate.open();
-        calls.await.unwrap();
+        for _ in 0..3 {
+            audit.write(None, &line());
+        }
+        assert_eq!(audit.lost.get(), 3);
+        let read = std::thread::spawn(|| told(reader));
         audit.flush().await;
-        assert_eq!(gate.written().lines().count(), LINES);
+        audit.write(audit.room(), &line());
+        audit.flush().await;
+        drop(audit);
+        let told = read.join().unwrap();
+        let expected = [vec![Ok(()); kept], vec![Err(3), Ok(())]].concat();
+        assert!(told == expected, "{} lines, and {:?}", told.len(), told.iter().filter(|one| one.is_err()).collect::<Vec<_>>());
     }
 }

@@ -46,6 +46,7 @@ pub struct Metrics {
     upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram>,
     upstream_faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
+    audit_lines_lost: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -108,6 +109,7 @@ impl Metrics {
             Family::new_with_constructor(|| Histogram::new(UPSTREAM_BUCKETS));
         let upstream_faults = Family::default();
         let in_flight = Gauge::default();
+        let audit_lines_lost = Counter::default();
 
         let mut registry = Registry::with_prefix("mcp_policy");
         registry.register("decisions", "Decisions on messages, by policy, tool and code", decisions.clone());
@@ -125,6 +127,8 @@ impl Metrics {
         let help = "Answers of the server that did not reach their caller, or not as a whole, by reason";
         registry.register("upstream_faults", help, upstream_faults.clone());
         registry.register("requests_in_flight", "Requests whose answer has not ended", in_flight.clone());
+        let help = "Audit lines that were not written, because lines are not taken as fast as they come";
+        registry.register("audit_lines_lost", help, audit_lines_lost.clone());
         registry.register("build", "The build that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         state.store_metrics().register(&mut registry);
         registry.register_collector(Box::new(Scraped(state)));
@@ -138,7 +142,14 @@ impl Metrics {
             upstream_duration,
             upstream_faults,
             in_flight,
+            audit_lines_lost,
         }
+    }
+
+    /// Counts audit lines that were not written.
+    #[must_use]
+    pub fn audit_lines_lost(&self) -> Counter {
+        self.audit_lines_lost.clone()
     }
 
     /// A request has arrived.
@@ -308,6 +319,7 @@ mod tests {
             mode: Mode::Enforce,
             server: mcp_policy::Server::default(),
             from: None,
+            on_audit_error: mcp_policy::resource::OnAuditError::Deny,
             document: Some(serde_json::from_value(document).unwrap()),
         }]);
         let state = Arc::new(State::default());

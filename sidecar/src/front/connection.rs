@@ -159,7 +159,7 @@ async fn refuse(writer: &mut Writer, proxy: &Proxy, peer: &Peer, fault: Fault) -
         Fault::Unreadable => StatusCode::BAD_REQUEST,
         Fault::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     };
-    proxy.note_unreadable(peer).await.map_err(io::Error::other)?;
+    proxy.note_unreadable(peer).await;
     let mut out = Vec::new();
     head::write_answer(&mut out, status, &HeaderMap::new());
     out.extend_from_slice(b"content-length: 0\r\nconnection: close\r\n\r\n");

@@ -84,7 +84,7 @@ impl Proxy {
             (Place::Messages(session), Ok(Route::Post)) => self.post_for(peer, request, &session).await,
             (place, route) => {
                 let malformed = route.err().unwrap_or_else(headers::wrong_method);
-                let mut response = refuse(self.books.record(&peer.caller, &peer.server).await?, &malformed);
+                let mut response = refuse(self.books.record(&peer.caller, &peer.server).await, &malformed);
                 if response.status() == StatusCode::METHOD_NOT_ALLOWED {
                     response.headers_mut().insert(ALLOW, place.allow());
                 }
@@ -96,7 +96,7 @@ impl Proxy {
     /// Opens a stream.
     async fn open(&self, peer: &Peer, mut headers: HeaderMap, path: String, enforced: &Enforced) -> Result<Response<ProxyBody>, Closed> {
         if !enforced.policies.in_force(&peer.caller) {
-            self.books.record(&peer.caller, &peer.server).await?.refused(&no_policy(), enforced);
+            self.books.record(&peer.caller, &peer.server).await.refused(&no_policy(), enforced);
             return Ok(plain(StatusCode::NOT_FOUND, "No policy is in force.\n"));
         }
         let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {

@@ -15,7 +15,6 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::gate::Asked;
-use crate::books::audit::Ended;
 use crate::books::metrics::InFlight;
 use crate::books::{Books, Record};
 use crate::config::Limits;
@@ -50,9 +49,6 @@ pub enum Broken {
     /// The client cannot be read from or written to.
     #[error("the client is gone: {0}")]
     Client(#[from] io::Error),
-    /// Nothing may be judged any more.
-    #[error(transparent)]
-    Unaudited(#[from] Ended),
 }
 
 impl<W: AsyncWrite + Unpin> Conversation<W> {
@@ -71,7 +67,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
         while let Some(line) = lines.next().await? {
             match line {
                 Line::Whole(line) => self.judge(&line).await?,
-                Line::TooLong => self.refuse(self.record().await?, &Malformed::too_large()).await?,
+                Line::TooLong => self.refuse(self.record().await, &Malformed::too_large()).await?,
             }
         }
         Ok(())
@@ -114,7 +110,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
     /// Judges one message of the client.
     async fn judge(&self, line: &[u8]) -> Result<(), Broken> {
         let in_flight = self.books.metrics.request();
-        let mut record = self.record().await?;
+        let mut record = self.record().await;
         let body = one_line(line);
         let message = match message::parse(&body) {
             Ok(message) => message,
@@ -221,7 +217,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
         Ok(())
     }
 
-    async fn record(&self) -> Result<Record, Ended> {
+    async fn record(&self) -> Record {
         self.books.record(self.channel.caller(), &self.name).await
     }
 }

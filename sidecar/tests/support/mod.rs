@@ -293,26 +293,31 @@ impl Sidecar {
     }
 
     pub fn configured(upstream: &str, policy: &Value, change: impl FnOnce(&mut Config)) -> Self {
+        let audit = AuditLines::default();
+        Self { audit: audit.clone(), ..Self::start(upstream, policy, change, audit) }
+    }
+
+    /// With audit lines that go somewhere else.
+    pub fn writing_to(out: impl Write + Send + 'static, upstream: &str, policy: &Value) -> Self {
+        Self::start(upstream, policy, |_| {}, out)
+    }
+
+    fn start(upstream: &str, policy: &Value, change: impl FnOnce(&mut Config), out: impl Write + Send + 'static) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("policy.json");
         std::fs::write(&path, policy.to_string()).unwrap();
         let any = "127.0.0.1:0".parse().unwrap();
         let mut config = Config::standalone(path.clone(), any, UpstreamUrl::parse(upstream).unwrap(), Some(any));
         change(&mut config);
-        Self::start(config, dir, path)
+        let bound: Bound = mcp_policy_sidecar::run(config, out).unwrap();
+        let (proxy, admin, drain) = (bound.proxy, bound.admin.unwrap(), bound.drain.clone());
+        let ended = tokio::spawn(async move { bound.finished().await.unwrap() });
+        Self { proxy, admin, audit: AuditLines::default(), drain, policy: path, ended, _dir: dir }
     }
 
     /// With another source of policies.
     pub fn following(upstream: &str, source: Source) -> Self {
         Self::configured(upstream, &json!({}), |config| config.source = source)
-    }
-
-    fn start(config: Config, dir: TempDir, policy: PathBuf) -> Self {
-        let audit = AuditLines::default();
-        let bound: Bound = mcp_policy_sidecar::run(config, audit.clone()).unwrap();
-        let (proxy, admin, drain) = (bound.proxy, bound.admin.unwrap(), bound.drain.clone());
-        let ended = tokio::spawn(async move { bound.finished().await.unwrap() });
-        Self { proxy, admin, audit, drain, policy, ended, _dir: dir }
     }
 
     /// Sends one message on a connection of its own.
