@@ -11,6 +11,7 @@ use crate::document::Document;
 use crate::resource::{CallerMatch, ClusterPolicySpec, Mode, OnAuditError, PolicySpec, Rollout, Selector, Server};
 use crate::whom::Whom;
 
+mod authentication;
 mod hint;
 mod located;
 mod manifest;
@@ -146,7 +147,8 @@ impl SpecParts {
     /// The resource's own fields go to their types, and what remains is the document: so each part refuses what it does not know.
     fn read(value: &Value, shape: &Value) -> Result<Self, FieldErrors> {
         let mut map = object(value, "spec", "an object")?.clone();
-        let errors = shape::differences(value, shape, "spec");
+        let mut errors = shape::differences(value, shape, "spec");
+        errors.extend(authentication::null(value));
         if !errors.is_empty() {
             return Err(FieldErrors(errors));
         }
@@ -159,6 +161,7 @@ impl SpecParts {
         let rollout = map.remove("rollout").map(|value| part(&value, "spec.rollout")).transpose()?.unwrap_or_default();
         let document = part(&Value::Object(map), "spec")?;
         let mut errors: Vec<_> = resource::impossible(namespace_selector.as_ref(), selector.as_ref(), &server).collect();
+        errors.extend(server.authentication.as_deref().into_iter().flat_map(authentication::impossible));
         let of_from = Whom::compile(from.as_deref()).err().into_iter().flat_map(|errors| errors.0);
         errors.extend(of_from.map(|wrong| error(format!("spec.{}", wrong.path), wrong.message)));
         if !errors.is_empty() {

@@ -13,6 +13,9 @@ pub const SELECTORS: [&str; 2] = ["/properties/selector", "/properties/namespace
 /// The places of rules for tools in a spec.
 const TOOL_RULES: [&str; 2] = ["/properties/allTools", "/properties/tools/additionalProperties"];
 
+/// The place of how callers prove who they are.
+const AUTHENTICATION: &str = "/properties/server/properties/authentication";
+
 /// Adds the rules to the schema of a spec.
 pub fn add_rules(spec: &mut Value) {
     for selector in SELECTORS {
@@ -25,7 +28,10 @@ pub fn add_rules(spec: &mut Value) {
     overlay(spec, "/properties/tools", RULES, tools());
     overlay(spec, "/properties/tools/additionalProperties", "nullable", json!(true));
     overlay(spec, "/properties/methods", RULES, methods());
-    let_null_in(spec, "", &["allTools", "approvals", "from", "hide", "methods", "tools"]);
+    let_null_in(spec, "", &["allTools", "approvals", "from", "hide", "methods", "server", "tools"]);
+    let_null_in(spec, "/properties/server", &["authentication"]);
+    let_null_in(spec, &format!("{AUTHENTICATION}/properties/jwt/items"), &["algorithms", "caBundle"]);
+    add_rules_of_authentication(spec);
     overlay(spec, "/properties/from/items", RULES, caller_match());
     for rule in TOOL_RULES {
         let_null_in(spec, rule, &["approveIf", "arguments", "denyIf", "limits", "rateLimit", "require"]);
@@ -35,6 +41,24 @@ pub fn add_rules(spec: &mut Value) {
             overlay(spec, &format!("{rule}/properties/{entries}/items/properties/conditions/items"), RULES, condition());
         }
     }
+}
+
+fn add_rules_of_authentication(spec: &mut Value) {
+    overlay(spec, AUTHENTICATION, RULES, authentication());
+    let issuer = format!("{AUTHENTICATION}/properties/jwt/items");
+    for audiences in [&format!("{AUTHENTICATION}/properties/serviceAccounts"), &issuer] {
+        overlay(spec, &format!("{audiences}/properties/audiences/items"), RULES, not_blank());
+    }
+    overlay(spec, &format!("{AUTHENTICATION}/properties/jwt"), RULES, issuers());
+    overlay(spec, &format!("{issuer}/properties/issuer"), RULES, text(r"^https://[^/?#@\\s]+(/[^?#\\s]*)?$", ISSUER));
+    overlay(spec, &format!("{issuer}/properties/jwksUri"), RULES, text(r"^https://[^/?#@\\s]+([/?][^#\\s]*)?$", JWKS_URI));
+    overlay(spec, &format!("{issuer}/properties/caBundle"), RULES, text("-----BEGIN CERTIFICATE-----", CA_BUNDLE));
+    for secret in ["keys", "credential"] {
+        let name = format!("{AUTHENTICATION}/properties/{secret}/properties/secretName");
+        overlay(spec, &name, RULES, text("^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", SECRET_NAME));
+    }
+    let resource = format!("{AUTHENTICATION}/properties/resource");
+    overlay(spec, &resource, RULES, text(r"^https?://[^/?#@\\s]+([/?][^#\\s]*)?$", RESOURCE));
 }
 
 /// A null that is not allowed for would be dropped, and what an empty template writes for a list of limits would take the limits away
@@ -68,6 +92,35 @@ fn server() -> Value {
         "rule": "!has(self.ssePath) || self.ssePath != (has(self.path) ? self.path : '/mcp')",
         "message": "ssePath must not be the path of the endpoint",
     }])
+}
+
+const ISSUER: &str = "is an https URL with neither query nor fragment";
+const JWKS_URI: &str = "is an https URL without a fragment";
+const CA_BUNDLE: &str = "holds no certificate in PEM form";
+const SECRET_NAME: &str = "is not the name of a Secret";
+const RESOURCE: &str = "is an http or https URL without a fragment";
+
+fn authentication() -> Value {
+    json!([{
+        "rule": "has(self.serviceAccounts) || has(self.keys) || (has(self.jwt) && size(self.jwt) > 0)",
+        "message": "needs at least one of serviceAccounts, jwt and keys; without a way to prove itself every caller is refused",
+    }, {
+        "rule": "!has(self.credential) || !has(self.authorization) || self.authorization != 'keep'",
+        "message": "the server gets one Authorization header: the caller's with `authorization: keep`, or its own by `credential`",
+    }])
+}
+
+fn issuers() -> Value {
+    json!([{ "rule": "self.all(one, self.exists_one(other, other.issuer == one.issuer))", "message": "an issuer has one entry" }])
+}
+
+fn not_blank() -> Value {
+    json!([{ "rule": "self.trim() != ''", "message": "is blank" }])
+}
+
+/// A text in which the expression, which is written as CEL has it in quotes, is found.
+fn text(expression: &str, message: &str) -> Value {
+    json!([{ "rule": format!("self.matches('{expression}')"), "message": message }])
 }
 
 /// The words are the operator's own; so are those of what is wrong with an address, which only the operator finds.
@@ -191,6 +244,35 @@ mod tests {
             let value = if field == "claims" { json!({ "a": 1 }) } else { json!("10.0.0.1") };
             let expression = rules[rule]["messageExpression"].as_str().expect("has one");
             assert_eq!(expression.replace('\'', "").replace(" + self.kind", kind), words(json!({ "kind": kind, field: value })));
+        }
+    }
+
+    #[test]
+    fn a_wrong_way_to_prove_callers_is_refused_in_the_operators_words() {
+        let issuer = |field: &str, value: &str| {
+            let mut issuer = json!({ "issuer": "https://idp", "audiences": ["a"] });
+            issuer[field] = value.into();
+            json!({ "jwt": [issuer] })
+        };
+        let keys = |name: &str, value: Value| json!({ "keys": { "secretName": "k" }, name: value });
+        let twice = json!({ "jwt": [issuer("issuer", "https://a")["jwt"][0], issuer("issuer", "https://a")["jwt"][0]] });
+        for (words, wrong) in [
+            (authentication()[0]["message"].as_str().unwrap(), json!({ "resource": "https://a" })),
+            (
+                authentication()[1]["message"].as_str().unwrap(),
+                json!({ "keys": { "secretName": "k" }, "authorization": "keep", "credential": { "secretName": "c" } }),
+            ),
+            (issuers()[0]["message"].as_str().unwrap(), twice),
+            (not_blank()[0]["message"].as_str().unwrap(), json!({ "serviceAccounts": { "audiences": [" "] } })),
+            (ISSUER, issuer("issuer", "http://idp")),
+            (JWKS_URI, issuer("jwksUri", "http://idp")),
+            (CA_BUNDLE, issuer("caBundle", "x")),
+            (SECRET_NAME, keys("credential", json!({ "secretName": "X" }))),
+            (RESOURCE, keys("resource", json!("x"))),
+        ] {
+            let spec = json!({ "selector": {}, "server": { "authentication": wrong } });
+            let errors = mcp_policy::read::spec(&spec).expect_err("refused").0;
+            assert_eq!(errors[0].message, words, "{spec}");
         }
     }
 

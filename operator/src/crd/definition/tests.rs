@@ -92,9 +92,12 @@ fn nothing_is_defaulted_and_no_unknown_field_is_dropped() {
 #[test]
 fn null_is_kept_where_it_means_something() {
     for kind in Kind::ALL {
-        let mut protections: BTreeSet<_> = ["allTools", "approvals", "from", "hide", "methods", "tools", "tools.additionalProperties"]
-            .map(|field| format!("spec.{field}"))
-            .into();
+        let mut protections: BTreeSet<_> =
+            ["allTools", "approvals", "from", "hide", "methods", "server", "tools", "tools.additionalProperties"]
+                .map(|field| format!("spec.{field}"))
+                .into();
+        let authentication = ["authentication", "authentication.jwt.items.algorithms", "authentication.jwt.items.caBundle"];
+        protections.extend(authentication.map(|field| format!("spec.server.{field}")));
         for rule in ["spec.allTools", "spec.tools.additionalProperties"] {
             protections
                 .extend(["approveIf", "arguments", "denyIf", "limits", "rateLimit", "require"].map(|field| format!("{rule}.{field}")));
@@ -216,6 +219,16 @@ fn the_rules_are_where_they_belong() {
                 "spec.methods",
                 "spec.selector.matchExpressions.items",
                 "spec.server",
+                "spec.server.authentication",
+                "spec.server.authentication.credential.secretName",
+                "spec.server.authentication.jwt",
+                "spec.server.authentication.jwt.items.audiences.items",
+                "spec.server.authentication.jwt.items.caBundle",
+                "spec.server.authentication.jwt.items.issuer",
+                "spec.server.authentication.jwt.items.jwksUri",
+                "spec.server.authentication.keys.secretName",
+                "spec.server.authentication.resource",
+                "spec.server.authentication.serviceAccounts.audiences.items",
                 "spec.server.passthroughPorts.items",
                 "spec.server.ports.items",
                 "spec.tools",
