@@ -220,7 +220,8 @@ impl Revision {
             let errors: Vec<_> = errors.0.iter().map(|error| format!("spec.{error}")).collect();
             errors.join("; ")
         })?;
-        let warnings = policy.warnings().iter().map(|warning| format!("spec.{warning}")).collect();
+        let of_callers = server.authentication.iter().flat_map(|said| said.warnings(from.as_deref()));
+        let warnings = policy.warnings().iter().cloned().chain(of_callers).map(|warning| format!("spec.{warning}")).collect();
         let selection = Selection { namespaces, pods };
         Ok(Self {
             generation,

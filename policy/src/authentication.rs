@@ -4,6 +4,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pattern;
+use crate::resource::{CallerKind, CallerMatch};
+
 /// How callers prove who they are, by `Authorization: Bearer`. Where a policy that enforces says this, a caller that proves nothing is
 /// answered with 401, unless an entry of `from` is of kind `anonymous`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +38,31 @@ pub struct Authentication {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub resource: Option<String>,
+}
+
+impl Authentication {
+    /// What the author of a `from` beside it may not have meant: entries for callers that nothing here proves. Each names the entry.
+    pub fn warnings<'a>(&'a self, from: Option<&'a [CallerMatch]>) -> impl Iterator<Item = String> + 'a {
+        let unproved = from.unwrap_or_default().iter().enumerate().filter(|(_, entry)| !self.proves(entry));
+        unproved.map(|(i, entry)| {
+            let who = match &entry.issuer {
+                Some(issuer) => format!("of issuer {issuer}"),
+                None => format!("of kind {}", entry.kind.as_str()),
+            };
+            format!("from[{i}]: nothing in server.authentication proves a caller {who}")
+        })
+    }
+
+    fn proves(&self, entry: &CallerMatch) -> bool {
+        match entry.kind {
+            CallerKind::Anonymous => true,
+            CallerKind::ServiceAccount => self.service_accounts.is_some(),
+            CallerKind::Key => self.keys.is_some(),
+            CallerKind::Jwt => {
+                self.jwt.iter().any(|trusted| entry.issuer.as_ref().is_none_or(|wanted| pattern::matches(wanted, &trusted.issuer)))
+            }
+        }
+    }
 }
 
 /// Tokens of the cluster's service accounts.
@@ -223,6 +251,25 @@ mod tests {
         assert_eq!(agreed.service_accounts.map(|accounts| accounts.audiences.as_slice()), Some(&["imaging".to_owned()][..]));
         assert_eq!(agreed.jwt.iter().map(|issuer| issuer.issuer.as_str()).collect::<Vec<_>>(), ["https://a", "https://b"]);
         assert_eq!(agreed.conflicts, [""; 0]);
+    }
+
+    #[test]
+    fn who_names_callers_that_nothing_proves_is_warned() {
+        let said = read(json!({"serviceAccounts": {"audiences": ["a"]}, "jwt": [{"issuer": "https://idp/a", "audiences": ["a"]}]}));
+        let from: Vec<CallerMatch> = serde_json::from_value(json!([
+            {"kind": "anonymous"}, {"kind": "serviceAccount"}, {"kind": "key", "name": "ci"}, {"kind": "jwt"},
+            {"kind": "jwt", "issuer": "https://idp/*"}, {"kind": "jwt", "issuer": "https://other"},
+        ]))
+        .unwrap();
+        let warnings: Vec<_> = said.warnings(Some(&from)).collect();
+        assert_eq!(
+            warnings,
+            [
+                "from[2]: nothing in server.authentication proves a caller of kind key",
+                "from[5]: nothing in server.authentication proves a caller of issuer https://other",
+            ]
+        );
+        assert_eq!(said.warnings(None).count(), 0);
     }
 
     /// A namespace's policy that describes a cluster policy's issuer anew could else vouch for callers that the cluster policy names.

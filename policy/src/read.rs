@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::authentication::Authentication;
 use crate::document::Document;
 use crate::resource::{CallerMatch, ClusterPolicySpec, Mode, OnAuditError, PolicySpec, Rollout, Selector, Server};
 use crate::whom::Whom;
@@ -79,6 +80,13 @@ pub fn cluster_spec(value: &Value) -> Result<ClusterPolicySpec, FieldErrors> {
     let mut parts = SpecParts::read(value, &CLUSTER_POLICY_SPEC)?;
     let namespace_selector = parts.namespace_selector.take().ok_or_else(|| missing("namespaceSelector"))?;
     Ok(ClusterPolicySpec { namespace_selector, policy: parts.policy()? })
+}
+
+/// Reads how callers prove who they are, where it is said for all policies. `path` is where the value stands.
+pub fn callers(value: &Value, path: &str) -> Result<Authentication, FieldErrors> {
+    let said: Authentication = typed(value, path)?;
+    let errors = authentication::impossible(&said, path);
+    if errors.is_empty() { Ok(said) } else { Err(FieldErrors(errors)) }
 }
 
 /// Reads a bare policy document.
@@ -161,7 +169,7 @@ impl SpecParts {
         let rollout = map.remove("rollout").map(|value| part(&value, "spec.rollout")).transpose()?.unwrap_or_default();
         let document = part(&Value::Object(map), "spec")?;
         let mut errors: Vec<_> = resource::impossible(namespace_selector.as_ref(), selector.as_ref(), &server).collect();
-        errors.extend(server.authentication.as_deref().into_iter().flat_map(authentication::impossible));
+        errors.extend(server.authentication.iter().flat_map(|said| authentication::impossible(said, "spec.server.authentication")));
         let of_from = Whom::compile(from.as_deref()).err().into_iter().flat_map(|errors| errors.0);
         errors.extend(of_from.map(|wrong| error(format!("spec.{}", wrong.path), wrong.message)));
         if !errors.is_empty() {

@@ -12,11 +12,11 @@ const MAX_AUDIENCES: usize = 8;
 /// As many bytes as a name of Kubernetes has.
 const MAX_NAME: usize = 253;
 
-/// Fields that cannot mean anything, from `spec.server.authentication` down.
-pub(super) fn impossible(authentication: &Authentication) -> Vec<FieldError> {
+/// Fields that cannot mean anything, from `path` down.
+pub(super) fn impossible(authentication: &Authentication, path: &str) -> Vec<FieldError> {
     let Authentication { service_accounts, jwt, keys, authorization, credential, resource } = authentication;
     let mut errors = Vec::new();
-    let mut wrong = |field: &str, message: &str| errors.push(error(format!("spec.server.authentication{field}"), message));
+    let mut wrong = |field: &str, message: &str| errors.push(error(format!("{path}{field}"), message));
     if service_accounts.is_none() && jwt.is_empty() && keys.is_none() {
         wrong("", "needs at least one of serviceAccounts, jwt and keys; without a way to prove itself every caller is refused");
     }
@@ -101,7 +101,7 @@ mod tests {
         spec.err().map(|errors| errors.to_string().replace("spec.server.authentication", "")).unwrap_or_default()
     }
 
-    fn issuer(more: Value) -> Value {
+    fn issuer(more: &Value) -> Value {
         let mut issuer = json!({"issuer": "https://idp.example.com", "audiences": ["mcp"]});
         issuer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({"jwt": [issuer]})
@@ -114,9 +114,9 @@ mod tests {
             json!({"keys": {"secretName": "mcp-policy-keys"}, "credential": {"secretName": "a.b-1"}}),
             json!({"keys": {"secretName": "k"}, "authorization": "keep", "resource": "https://mcp.example.com/mcp?tenant=1"}),
             json!({"keys": {"secretName": "k"}, "resource": "http://imaging.imaging.svc:8080/mcp"}),
-            issuer(json!({"issuer": "https://[2001:db8::1]:8443/realms/a/"})),
-            issuer(json!({"jwksUri": "https://idp.example.com/keys?p=sign-in", "algorithms": ["ES256"]})),
-            issuer(json!({"caBundle": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"})),
+            issuer(&json!({"issuer": "https://[2001:db8::1]:8443/realms/a/"})),
+            issuer(&json!({"jwksUri": "https://idp.example.com/keys?p=sign-in", "algorithms": ["ES256"]})),
+            issuer(&json!({"caBundle": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"})),
         ] {
             assert_eq!(told(&authentication), "", "{authentication}");
         }
@@ -130,7 +130,7 @@ mod tests {
             keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             keys
         };
-        let twice = json!({"jwt": [issuer(json!({}))["jwt"][0], issuer(json!({"audiences": ["other"]}))["jwt"][0]]});
+        let twice = json!({"jwt": [issuer(&json!({}))["jwt"][0], issuer(&json!({"audiences": ["other"]}))["jwt"][0]]});
         let https = ".jwt[0].issuer: is an https URL with neither query nor fragment";
         for (authentication, expected) in [
             (json!(null), ": must not be null; leave the field out where nothing is meant"),
@@ -145,16 +145,16 @@ mod tests {
                 ".serviceAccounts.audiences: has from 1 to 8 entries: what a token must be for",
             ),
             (json!({"serviceAccounts": {"audiences": ["a", " \t"]}}), ".serviceAccounts.audiences[1]: is blank"),
-            (issuer(json!({"audiences": [""]})), ".jwt[0].audiences[0]: is blank"),
-            (issuer(json!({"issuer": "http://127.0.0.1:9000"})), https),
-            (issuer(json!({"issuer": "https://"})), https),
-            (issuer(json!({"issuer": "https://user@idp"})), https),
-            (issuer(json!({"issuer": "https://idp/a b"})), https),
-            (issuer(json!({"issuer": "https://idp?tenant=1"})), https),
-            (issuer(json!({"issuer": "https://idp#a"})), https),
-            (issuer(json!({"jwksUri": "http://idp/keys"})), ".jwt[0].jwksUri: is an https URL without a fragment"),
-            (issuer(json!({"jwksUri": "file:///etc/keys"})), ".jwt[0].jwksUri: is an https URL without a fragment"),
-            (issuer(json!({"caBundle": "MIIB"})), ".jwt[0].caBundle: holds no certificate in PEM form"),
+            (issuer(&json!({"audiences": [""]})), ".jwt[0].audiences[0]: is blank"),
+            (issuer(&json!({"issuer": "http://127.0.0.1:9000"})), https),
+            (issuer(&json!({"issuer": "https://"})), https),
+            (issuer(&json!({"issuer": "https://user@idp"})), https),
+            (issuer(&json!({"issuer": "https://idp/a b"})), https),
+            (issuer(&json!({"issuer": "https://idp?tenant=1"})), https),
+            (issuer(&json!({"issuer": "https://idp#a"})), https),
+            (issuer(&json!({"jwksUri": "http://idp/keys"})), ".jwt[0].jwksUri: is an https URL without a fragment"),
+            (issuer(&json!({"jwksUri": "file:///etc/keys"})), ".jwt[0].jwksUri: is an https URL without a fragment"),
+            (issuer(&json!({"caBundle": "MIIB"})), ".jwt[0].caBundle: holds no certificate in PEM form"),
             (twice, ".jwt: an issuer has one entry"),
             (json!({"keys": {"secretName": "Keys"}}), ".keys.secretName: is not the name of a Secret"),
             (json!({"keys": {"secretName": "../a"}}), ".keys.secretName: is not the name of a Secret"),
@@ -166,6 +166,6 @@ mod tests {
         }
         let many: Vec<_> = (0..9).map(|i| json!({"issuer": format!("https://idp{i}"), "audiences": ["a"]})).collect();
         assert_eq!(told(&json!({"jwt": many})), ".jwt: has 9 entries; at most 8 are allowed");
-        assert!(told(&issuer(json!({"algorithms": ["HS256"]}))).starts_with(".jwt[0].algorithms[0]: `HS256` is not one of"));
+        assert!(told(&issuer(&json!({"algorithms": ["HS256"]}))).starts_with(".jwt[0].algorithms[0]: `HS256` is not one of"));
     }
 }

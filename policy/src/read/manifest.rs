@@ -66,13 +66,14 @@ impl Manifest {
     /// What its author may not have meant, with the places in the file.
     #[must_use]
     pub fn warnings(&self, policy: &Policy) -> Vec<FileError> {
-        let located = |warning: &String| {
-            let whole = self.path(warning);
+        let located = |warning: String| {
+            let whole = self.path(&warning);
             let (_, rest) = self.places.follow(&whole);
             let path = &whole[self.path("").len()..whole.len() - rest.len()];
             self.locate(path, rest.trim_start_matches(": "))
         };
-        in_order(policy.warnings().iter().map(located))
+        let of_callers = self.server.authentication.iter().flat_map(|said| said.warnings(self.from.as_deref()));
+        in_order(policy.warnings().iter().cloned().chain(of_callers).map(located))
     }
 
     /// What a manifest needs in a cluster and may lack without one.
