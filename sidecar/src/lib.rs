@@ -11,6 +11,7 @@
 pub mod admin;
 pub mod answer;
 pub mod approvals;
+pub mod authenticate;
 pub mod books;
 pub mod bridge;
 pub mod capture;

@@ -1,0 +1,138 @@
+//! Who calls, from what a request carries: pure verification over given keys and a given time. mcp.md 5.3, RFC 6750, RFC 8725.
+//!
+//! Guarantee: a caller is proved or the request is rejected; nothing between the two. Nothing of a token or key is in a
+//! [`Rejected`], in any `Debug`, or kept: proofs that were verified are remembered by their digest.
+
+mod bearer;
+mod key;
+mod material;
+mod token;
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use http::HeaderMap;
+use mcp_policy::Caller;
+use sha2::{Digest, Sha256};
+
+use key::{HashedKey, Keys};
+pub use material::MaterialError;
+use mcp_policy::snapshot::SnapshotAuthentication;
+use token::{Issuer, Kind};
+
+/// How many proofs are remembered. A proof takes some hundred bytes, and the claims of a token.
+const MAX_REMEMBERED: usize = 1024;
+
+/// By how much another clock may differ from this one: a token is taken for so long after its end, and so long before its beginning.
+const LEEWAY: Seconds = 30;
+
+/// Seconds since 1970, as `exp` and `nbf` count.
+pub type Seconds = u64;
+
+/// What callers can prove themselves with. Never changed, only replaced; so what was remembered goes with the keys that proved it.
+#[derive(Debug, Default)]
+pub struct Authenticator {
+    issuers: Vec<Issuer>,
+    keys: Keys,
+    remembered: Mutex<HashMap<[u8; 32], Proved>>,
+}
+
+/// A caller, and until when the proof holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proved {
+    /// Who.
+    pub caller: Caller,
+    /// The last moment of the proof; none if it has no end.
+    pub until: Option<Seconds>,
+}
+
+/// Why what a request carries proves nothing. The words are for people who run the server, and tell nothing of the proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// No `Authorization`, or one of another scheme than `Bearer`.
+    #[error("no bearer token was sent")]
+    Missing,
+    /// Not of the form that a bearer token has, or longer than any.
+    #[error("the bearer token is malformed")]
+    Malformed,
+    /// Of an issuer that no policy trusts, or of none.
+    #[error("the token is of no trusted issuer")]
+    Issuer,
+    /// Signed by an algorithm that is not allowed: `none`, a symmetric one, or one that the policy leaves out.
+    #[error("the token's algorithm is not allowed")]
+    Algorithm,
+    /// Signed by a key that the issuer is not known to have. It may be new.
+    #[error("the token's key is not known")]
+    UnknownKey,
+    /// Signed by nobody, or by somebody else.
+    #[error("the token's signature is wrong")]
+    Signature,
+    /// For somebody else.
+    #[error("the token is not for this server")]
+    Audience,
+    /// No longer valid.
+    #[error("the token or key has expired")]
+    Expired,
+    /// Not valid yet.
+    #[error("the token is not valid yet")]
+    NotYet,
+    /// Lacks what a token must say, says it in another form, or demands what is not understood here.
+    #[error("the token's claims are wrong")]
+    Claims,
+    /// A key that was revoked, or never made.
+    #[error("the key is not known")]
+    Key,
+}
+
+impl Authenticator {
+    /// What the operator says that callers prove themselves with.
+    pub fn from_snapshot(said: &SnapshotAuthentication) -> Result<Self, MaterialError> {
+        let accounts = said.service_accounts.iter().map(|issuer| Issuer::from_snapshot(issuer, Kind::ServiceAccounts));
+        let others = said.jwt.iter().map(|issuer| Issuer::from_snapshot(issuer, Kind::Jwt));
+        let keys = said.keys.iter().flatten().map(HashedKey::from_snapshot);
+        Ok(Self {
+            issuers: accounts.chain(others).collect::<Result<_, _>>()?,
+            keys: keys.collect::<Result<_, _>>()?,
+            remembered: Mutex::default(),
+        })
+    }
+
+    /// Who sends a request with these headers at this moment. Of two `Authorization` headers neither counts.
+    pub fn prove(&self, headers: &HeaderMap, now: Seconds) -> Result<Proved, Rejected> {
+        let bearer = bearer::of(headers)?;
+        let digest: [u8; 32] = Sha256::digest(bearer).into();
+        if let Some(proved) = self.remembered(&digest, now) {
+            return Ok(proved);
+        }
+        let proved = if bearer.starts_with(key::PREFIX) { self.keys.prove(bearer, now)? } else { self.prove_token(bearer, now)? };
+        self.remember(digest, proved.clone(), now);
+        Ok(proved)
+    }
+
+    fn prove_token(&self, token: &str, now: Seconds) -> Result<Proved, Rejected> {
+        let issuer = token::issuer(token)?;
+        let issuer = self.issuers.iter().find(|trusted| trusted.is(&issuer)).ok_or(Rejected::Issuer)?;
+        issuer.prove(token, now)
+    }
+
+    fn remembered(&self, digest: &[u8; 32], now: Seconds) -> Option<Proved> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.get(digest).filter(|proved| proved.until.is_none_or(|until| now <= until)).cloned()
+    }
+
+    /// Only what was proved is remembered, so who sends rubbish takes no room. When it is full, what has ended goes, else everything:
+    /// to verify again costs a tenth of a millisecond.
+    fn remember(&self, digest: [u8; 32], proved: Proved, now: Seconds) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.retain(|_, proved| proved.until.is_none_or(|until| now <= until));
+        }
+        if remembered.len() >= MAX_REMEMBERED {
+            remembered.clear();
+        }
+        remembered.insert(digest, proved);
+    }
+}
+
+#[cfg(test)]
+mod tests;
