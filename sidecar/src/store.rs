@@ -66,6 +66,8 @@ struct Shared {
 /// A connection to a store that was met.
 struct Line {
     connection: Connection,
+    /// Who serves on it: one process as long as it is open. Empty of a cluster, whose nodes come and go.
+    run: String,
     silent: AtomicU32,
 }
 
@@ -147,7 +149,7 @@ impl Store {
     /// Gives back what a call took whose tool certainly did not run. Not waited for; what does not arrive counts.
     pub fn refund(&self, receipt: &Receipt) {
         let Some(line) = self.shared.line.load_full().filter(|_| !receipt.0.is_empty()) else { return };
-        let (keys, arguments) = script::refund(&self.shared.keys, receipt);
+        let (keys, arguments) = script::refund(&self.shared.keys, &line.run, receipt);
         tokio::spawn(async move {
             let mut connection = line.connection.clone();
             let refund = script::run::<i64>(&mut connection, &REFUND, &keys, &arguments);
@@ -168,7 +170,7 @@ impl Shared {
     async fn take(&self, wants: &[Want]) -> Result<Answer, Unavailable> {
         let line = self.line.load_full().ok_or(Unavailable::Away)?;
         let _room = self.room.try_acquire().map_err(|_| Unavailable::Busy)?;
-        let (keys, arguments) = script::take(&self.keys, wants);
+        let (keys, arguments) = script::take(&self.keys, &line.run, wants);
         let mut connection = line.connection.clone();
         let Ok(answer) = timeout(PATIENCE, script::run::<Vec<i64>>(&mut connection, &TAKE, &keys, &arguments)).await else {
             if line.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT {
@@ -206,7 +208,8 @@ async fn keep(shared: Arc<Shared>, address: StoreAddress) {
             Ok(Ok(connection)) => {
                 tracing::info!(store = ?address, "connected to the counter store");
                 bound = BACK_OFF.0;
-                let line = Arc::new(Line { connection, silent: AtomicU32::new(0) });
+                let told = if connection.is_to_one_process() { run.clone() } else { String::new() };
+                let line = Arc::new(Line { connection, run: told, silent: AtomicU32::new(0) });
                 shared.line.store(Some(Arc::clone(&line)));
                 watch(&shared, &line, &run).await;
             }

@@ -22,7 +22,7 @@ impl Clocked {
     }
 
     fn ask(&mut self, keys: &Keys, wants: &[Want], now: Duration) -> (Vec<Found>, Receipt) {
-        let (names, arguments) = script::take(keys, wants);
+        let (names, arguments) = script::take(keys, "", wants);
         let answer: Vec<i64> = redis::from_redis_value(self.run(&script::TAKE, &names, &arguments, now)).unwrap();
         let answer = script::taken(keys, wants, &answer).unwrap();
         (answer.found, answer.receipt)
@@ -85,7 +85,7 @@ fn the_script_counts_as_memory_does() {
                 let now = Duration::from_micros(u64::try_from(latest).unwrap());
                 if let Some((reservation, receipt)) = refund.and_then(|nth| taken.get_mut(nth)).and_then(Option::take) {
                     counters.refund(reservation);
-                    let (names, arguments) = script::refund(&keys, &receipt);
+                    let (names, arguments) = script::refund(&keys, "", &receipt);
                     store.run(&script::REFUND, &names, &arguments, now);
                 }
                 let caller = Caller::anonymous(if other { "10.0.0.2" } else { "10.0.0.1" }.parse().unwrap());

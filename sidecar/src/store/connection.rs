@@ -26,6 +26,11 @@ impl Connection {
             Topology::Cluster => Ok(Self::Cluster(cluster(address).await?)),
         }
     }
+
+    /// Whether the same process answers as long as it is open. It does not connect again by itself then.
+    pub fn is_to_one_process(&self) -> bool {
+        matches!(self, Self::One(_))
+    }
 }
 
 fn timed() -> AsyncConnectionConfig {

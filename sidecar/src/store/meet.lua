@@ -4,6 +4,7 @@
 -- Where `since` is not 0, calls before that moment may have been counted and forgotten: another process has the data now, or it is
 -- gone and somebody remembers it. Where there is no data and the first who comes remembers none, those who do have some seconds to
 -- object: `born`.
+local run = run_of('')
 local memory = redis.call('INFO', 'memory')
 if string.match(memory, 'maxmemory:(%d+)') ~= '0' and string.match(memory, 'maxmemory_policy:(%S+)') ~= 'noeviction' then
   return redis.error_reply('EVICTS maxmemory-policy must be noeviction, or counts would be forgotten')

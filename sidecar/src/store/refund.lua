@@ -1,5 +1,6 @@
--- Gives back what a call took. KEYS: [1] what is known of the counts; then the budgets. ARGV, for each: the window in microseconds, the
--- amount, the time at which it was taken.
+-- Gives back what a call took. KEYS: [1] what is known of the counts; then the budgets. ARGV: [1] the run that serves, if it is known;
+-- then for each: the window in microseconds, the amount, the time at which it was taken.
+local run = run_of(ARGV[1])
 local known = redis.call('HMGET', KEYS[1], 'run', 'since', 'born')
 if known[1] ~= run then return 0 end
 
@@ -14,7 +15,7 @@ local function entry_of(key, budget, at)
 end
 
 for i = 2, #KEYS do
-  local key, first = KEYS[i], 1 + (i - 2) * 3
+  local key, first = KEYS[i], 2 + (i - 2) * 3
   local window, amount, at = tonumber(ARGV[first]), read_amount(ARGV[first + 1]), tonumber(ARGV[first + 2])
   local budget = read_budget(key)
   local number = entry_of(key, budget, at)

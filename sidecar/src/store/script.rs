@@ -108,10 +108,10 @@ pub(super) async fn run<T: FromRedisValue>(
     }
 }
 
-/// Keys and arguments of `take.lua`.
+/// Keys and arguments of `take.lua`. `run` is who serves on this connection; empty where that can change while it is open.
 #[must_use]
-pub fn take(keys: &Keys, wants: &[Want]) -> (Vec<String>, Vec<String>) {
-    let mut arguments = vec![OBJECTION.as_micros().to_string()];
+pub fn take(keys: &Keys, run: &str, wants: &[Want]) -> (Vec<String>, Vec<String>) {
+    let mut arguments = vec![run.to_owned(), OBJECTION.as_micros().to_string()];
     for want in wants {
         arguments.extend([
             want.window.as_micros().to_string(),
@@ -149,10 +149,11 @@ pub fn taken(keys: &Keys, wants: &[Want], answer: &[i64]) -> RedisResult<Answer>
     Ok(Answer { found, receipt: Receipt(receipt) })
 }
 
-/// Keys and arguments of `refund.lua`.
+/// Keys and arguments of `refund.lua`. `run` is as in [`take`].
 #[must_use]
-pub fn refund(keys: &Keys, Receipt(taken): &Receipt) -> (Vec<String>, Vec<String>) {
-    let arguments = taken.iter().flat_map(|one| [one.window.as_micros().to_string(), amount(one.amount), one.at.to_string()]).collect();
+pub fn refund(keys: &Keys, run: &str, Receipt(taken): &Receipt) -> (Vec<String>, Vec<String>) {
+    let each = taken.iter().flat_map(|one| [one.window.as_micros().to_string(), amount(one.amount), one.at.to_string()]);
+    let arguments = std::iter::once(run.to_owned()).chain(each).collect();
     (std::iter::once(keys.known().to_owned()).chain(taken.iter().map(|one| one.key.clone())).collect(), arguments)
 }
 

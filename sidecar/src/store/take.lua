@@ -1,13 +1,14 @@
 -- Asks all counters of a call, and takes from them or from none.
 -- KEYS: [1] what is known of the counts; then a budget for each counter.
--- ARGV: [1] microseconds for those who remember to object; then for each counter: the window in microseconds, the amount, the most, the
---   number of its group, whether to take, whether forgotten calls matter.
+-- ARGV: [1] the run that serves, if it is known; [2] microseconds for those who remember to object; then for each counter: the window in
+--   microseconds, the amount, the most, the number of its group, whether to take, whether forgotten calls matter.
 -- Of group 0 all must have room, or nothing is taken; any other group takes if all of its own have.
 -- Answer: for each counter its state and a number. 0: it has room; 1: taken, at this time; 2: full, for so many seconds, or
 --   -1 for ever; 3: not known for so many seconds.
 local MOST_ENTRIES = 1000
 local PARTS = 100
 
+local run = run_of(ARGV[1])
 local known = redis.call('HMGET', KEYS[1], 'run', 'since', 'born')
 if known[1] ~= run then return redis.error_reply('ANEW the counts are served by another process than before') end
 local since, born = tonumber(known[2]), tonumber(known[3])
@@ -60,24 +61,26 @@ local function join(key, budget, window)
 end
 
 local function push(key, budget, window, amount)
+  if budget.tail - budget.head >= MOST_ENTRIES then join(key, budget, window) end
+  local number, entry = budget.tail, nil
   if budget.head < budget.tail and budget.last >= now then
     -- The same moment, or the clock went back: time stands still for this budget.
-    local time, before = read_entry(redis.call('HGET', key, budget.tail - 1))
-    redis.call('HSET', key, budget.tail - 1, write_entry(time, add(before, amount)))
+    number = budget.tail - 1
+    local time, before = read_entry(redis.call('HGET', key, number))
+    entry = write_entry(time, add(before, amount))
   else
-    redis.call('HSET', key, budget.tail, write_entry(now, amount))
+    entry = write_entry(now, amount)
     budget.tail, budget.last = budget.tail + 1, now
   end
   budget.sum = add(budget.sum, amount)
-  if budget.tail - budget.head > MOST_ENTRIES then join(key, budget, window) end
-  redis.call('HSET', key, 'head', budget.head, 'tail', budget.tail, 'sum', write_amount(budget.sum),
+  redis.call('HSET', key, number, entry, 'head', budget.head, 'tail', budget.tail, 'sum', write_amount(budget.sum),
     'last', string.format('%.0f', budget.last))
   redis.call('PEXPIRE', key, math.ceil((budget.last - now + window) / 1000) + 1)
 end
 
 local counters, full = {}, {}
 for i = 2, #KEYS do
-  local first = 2 + (i - 2) * 6
+  local first = 3 + (i - 2) * 6
   local counter = {
     key = KEYS[i], window = tonumber(ARGV[first]), amount = read_amount(ARGV[first + 1]), max = read_amount(ARGV[first + 2]),
     group = ARGV[first + 3], state = 0, number = 0,
@@ -92,7 +95,7 @@ for i = 2, #KEYS do
       counter.state, counter.number = 2, -1
     else
       local spare = subtract(counter.max, counter.amount)
-      local unknown = ARGV[first + 5] == '1' and math.max(born + ARGV[1] - now, since > 0 and since + counter.window - now or 0) or 0
+      local unknown = ARGV[first + 5] == '1' and math.max(born + ARGV[2] - now, since > 0 and since + counter.window - now or 0) or 0
       if not at_most(budget.sum, spare) then
         local last = last_of_oldest(counter.key, budget, subtract(budget.sum, spare))
         counter.state, counter.number = 2, seconds(math.max(last + counter.window - now, unknown))
