@@ -102,7 +102,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             tracing::error!(%error, "the admin server ended");
         }
     }));
-    let desk = Desk { client: client.clone(), world: Arc::clone(&world), known };
+    let desk = Desk::new(client.clone(), Arc::clone(&world), known, stop.clone());
     let distributor = Distributor {
         desk,
         hub,

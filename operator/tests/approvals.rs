@@ -16,6 +16,8 @@ use mcp_policy_operator::review::BoundPod;
 use mcp_policy_operator::world::World;
 use serde_json::{Value, json};
 use support::{Asked, api, failure};
+use tokio::time::{Duration, Instant, sleep};
+use tokio_util::sync::CancellationToken;
 
 /// The approvals as the API server has them, by name.
 type Stored = Arc<Mutex<BTreeMap<String, Value>>>;
@@ -86,7 +88,7 @@ impl Case {
     fn replica(&self) -> Desk {
         let stored = Arc::clone(&self.stored);
         let (client, _) = api(move |asked| serve(&stored, asked));
-        Desk { client, world: Arc::clone(&self.world), known: Arc::<Known>::default() }
+        Desk::new(client, Arc::clone(&self.world), Arc::<Known>::default(), CancellationToken::new())
     }
 
     /// What a person writes into each approval that is there.
@@ -130,6 +132,7 @@ fn request() -> ApprovalRequest {
         tool: "pay".to_owned(),
         arguments_sha256: "a".repeat(64),
         needed: vec![needed("pay")],
+        wait_seconds: 0,
     }
 }
 
@@ -278,10 +281,81 @@ async fn where_a_policy_wants_two_people_one_is_not_enough() {
     assert_eq!(ask(&desk, "web-1", &request).await, "granted");
 }
 
+/// What this replica hears of the approvals that there are.
+fn hear(case: &Case, desk: &Desk) {
+    for approval in case.stored.lock().unwrap().values() {
+        desk.known.insert(serde_json::from_value(approval.clone()).unwrap());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_put_off_until_a_person_has_spoken_or_the_time_is_over() {
+    let case = Case::new();
+    let desk = Arc::new(case.replica());
+    let patient = || ApprovalRequest { wait_seconds: 5, ..request() };
+    let began = Instant::now();
+    let ApprovalAnswer::Waiting { approval } = desk.answer(&pod("web-1"), &patient()).await.unwrap() else { panic!("nobody is asked") };
+    assert_eq!(began.elapsed().as_secs(), 5);
+    assert!((894..=895).contains(&approval.seconds_left), "{approval:?}");
+
+    let asked = tokio::spawn({
+        let desk = Arc::clone(&desk);
+        async move { ask(&desk, "web-1", &ApprovalRequest { wait_seconds: 5, ..request() }).await }
+    });
+    let began = Instant::now();
+    sleep(Duration::from_secs(2)).await;
+    case.approve();
+    hear(&case, &desk);
+    assert_eq!((asked.await.unwrap(), began.elapsed().as_secs()), ("granted", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_that_wait_for_the_same_yes_one_passes() {
+    let case = Case::new();
+    let desk = Arc::new(case.replica());
+    let asked: Vec<_> = (0..8)
+        .map(|_| {
+            let desk = Arc::clone(&desk);
+            tokio::spawn(async move { ask(&desk, "web-1", &ApprovalRequest { wait_seconds: 5, ..request() }).await })
+        })
+        .collect();
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(case.count(), 1);
+    case.approve();
+    hear(&case, &desk);
+    let mut words = Vec::new();
+    for asked in asked {
+        words.push(asked.await.unwrap());
+    }
+    assert_eq!(words.iter().filter(|word| **word == "granted").count(), 1, "{words:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_answered_when_the_replica_ends_and_when_the_policy_is_not_in_force_any_more() {
+    let case = Case::new();
+    let mut desk = case.replica();
+    let patient = ApprovalRequest { wait_seconds: 5, ..request() };
+    desk.stop.cancel();
+    let began = Instant::now();
+    assert_eq!((ask(&desk, "web-1", &patient).await, began.elapsed().as_secs()), ("waiting", 0));
+    desk.stop = CancellationToken::new();
+    let desk = Arc::new(desk);
+    let asked = tokio::spawn({
+        let desk = Arc::clone(&desk);
+        async move { ask(&desk, "web-1", &patient).await }
+    });
+    sleep(Duration::from_secs(1)).await;
+    let spec = json!({"selector": {}, "tools": {"pay": {"action": "approve"}}});
+    case.world.policies_mut().apply(&support::policy("imaging", "pay", 4, spec));
+    case.approve();
+    hear(&case, &desk);
+    assert_eq!(asked.await.unwrap(), "not asked", "a yes to the revision before");
+}
+
 #[tokio::test]
 async fn an_api_server_that_fails_lets_nothing_pass() {
     let (client, _) = api(|_| failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"));
-    let desk = Desk { client, world: Case::new().world, known: Arc::default() };
+    let desk = Desk::new(client, Case::new().world, Arc::default(), CancellationToken::new());
     assert!(desk.answer(&pod("web-1"), &request()).await.is_err());
 }
 

@@ -52,7 +52,7 @@ fn case() -> Case {
     let distributor = Distributor {
         hub: Arc::<Hub>::default(),
         tally: Arc::default(),
-        desk: Desk { client: client.clone(), world: Arc::default(), known: Arc::default() },
+        desk: Desk::new(client.clone(), Arc::default(), Arc::default(), CancellationToken::new()),
         reviewer: Reviewer::new(client),
         namespace: "mcp-policy-system".to_owned(),
         metrics: Metrics::default(),

@@ -20,6 +20,14 @@ pub struct ApprovalRequest {
     pub arguments_sha256: String,
     /// One for each policy that asks.
     pub needed: Vec<Needed>,
+    /// For how long the answer may be put off while people are asked; 0: not at all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wait_seconds: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What one policy asks.

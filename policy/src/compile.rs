@@ -24,6 +24,8 @@ const MAX_CONDITIONS: usize = 32;
 const MAX_ARGUMENT_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_DIGITS: usize = 15;
 const MAX_TIMEOUT_SECONDS: u64 = 24 * 3600;
+/// Clients give up a request after about this time.
+const MAX_WAIT_SECONDS: u64 = 60;
 /// For how long a person is asked where nothing is said.
 pub(crate) const DEFAULT_TIMEOUT_SECONDS: u64 = 15 * 60;
 const MAX_PATTERN_CHARACTERS: usize = 128;
@@ -52,6 +54,8 @@ pub(crate) struct Rules {
     pub methods: BTreeMap<String, MethodAction>,
     /// What people see of the arguments of a call that waits for them.
     pub shown: Shown,
+    /// For how long calls that wait for people are held open; 0: not at all.
+    pub wait_seconds: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -210,13 +214,28 @@ pub fn compile(id: PolicyId, document: &Document) -> Result<Policy, CompileError
     if approvals.approvers.is_some_and(|approvers| !(1..=2).contains(&approvers)) {
         compiler.error("approvals.approvers", "must be 1 or 2");
     }
+    let wait = approvals.wait.as_ref().map_or(Some(0), |wait| wait.seconds().filter(|seconds| *seconds <= MAX_WAIT_SECONDS));
+    if wait.is_none() {
+        compiler.error(
+            "approvals.wait",
+            "is not a time to hold a call open: write a duration like 20s, or whole seconds; from 1 second to 1 minute",
+        );
+    }
     compiler.never_act(document);
 
     if !compiler.errors.is_empty() {
         return Err(CompileErrors(compiler.errors));
     }
-    let rules =
-        Rules { default: *default, hide: hide.clone(), all_tools, exact, globs, methods: methods.clone(), shown: approvals.arguments };
+    let rules = Rules {
+        default: *default,
+        hide: hide.clone(),
+        all_tools,
+        exact,
+        globs,
+        methods: methods.clone(),
+        shown: approvals.arguments,
+        wait_seconds: wait.unwrap_or(0),
+    };
     Ok(Policy { id: compiler.id, rules: Some(rules), whom: Whom::default(), mode: Mode::Enforce, warnings: compiler.warnings })
 }
 

@@ -173,6 +173,16 @@ pub struct ApprovalNeeded {
     pub timeout_seconds: u64,
     /// What people see of the arguments.
     pub shown: Shown,
+    /// For how long the call is held open meanwhile; 0: not at all.
+    pub wait_seconds: u64,
+}
+
+impl Approvals {
+    /// For how long the call is held open while people are asked: as long as any policy that asks says.
+    #[must_use]
+    pub fn wait_seconds(&self) -> u64 {
+        self.needed.iter().map(|needed| needed.wait_seconds).max().unwrap_or(0)
+    }
 }
 
 impl Refusal {

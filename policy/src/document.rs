@@ -64,6 +64,11 @@ pub struct ApprovalSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 2))]
     pub approvers: Option<u8>,
+
+    /// For how long a call is held open while people are asked, so that it passes at once when they say yes; written as the window of a
+    /// limit; from 1 second to 1 minute. Default: it is answered at once, and the agent calls again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Window>,
 }
 
 /// What people see of the arguments of a call.

@@ -122,7 +122,15 @@ pub(crate) fn standing<'a, T: Trace>(policy: &'a Policy, call: &Call<'a>, argume
         trace.step(|| Step::of(policy, entry.pointer.clone(), Verdict::Passes, format!("the entry that matches {}", call.tool)));
     }
     let pointer = entries.first().map_or("/default", |rule| &rule.pointer);
-    let asked = Asked { policy, call, arguments, entries, all_tools: rules.all_tools.as_ref(), shown: rules.shown };
+    let asked = Asked {
+        policy,
+        call,
+        arguments,
+        entries,
+        all_tools: rules.all_tools.as_ref(),
+        shown: rules.shown,
+        wait_seconds: rules.wait_seconds,
+    };
     let mut demands = Vec::new();
     let mut refusal = None;
     for check in CHECKS {
@@ -152,6 +160,7 @@ struct Asked<'a, 'b> {
     entries: Vec<&'a CompiledRule>,
     all_tools: Option<&'a CompiledRule>,
     shown: Shown,
+    wait_seconds: u64,
 }
 
 impl<'a> Asked<'a, '_> {
@@ -303,7 +312,14 @@ impl<'a> Asked<'a, '_> {
     }
 
     fn needed(&self, rule: String, reason: Option<&str>, timeout_seconds: u64) -> ApprovalNeeded {
-        ApprovalNeeded { policy: self.policy.id.clone(), rule, reason: reason.map(str::to_owned), timeout_seconds, shown: self.shown }
+        ApprovalNeeded {
+            policy: self.policy.id.clone(),
+            rule,
+            reason: reason.map(str::to_owned),
+            timeout_seconds,
+            shown: self.shown,
+            wait_seconds: self.wait_seconds,
+        }
     }
 
     /// What the limits want of the call goes to `demands`. A bad amount refuses it.

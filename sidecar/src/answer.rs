@@ -6,6 +6,7 @@ pub mod events;
 pub mod from_server;
 pub mod gate;
 pub mod handshake;
+pub mod progress;
 pub mod relay;
 pub mod sse;
 pub mod task;

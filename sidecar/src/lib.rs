@@ -95,7 +95,7 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
         Upstream::Url(_) | Upstream::Command(_) => LocalOnly::for_listener(proxy_address),
     };
     let gateway = Gateway {
-        proxy: Proxy::new(Arc::clone(&books), config.probes, local_only, config.limits.clone(), core.drain.clone()),
+        proxy: Arc::new(Proxy::new(Arc::clone(&books), config.probes, local_only, config.limits.clone(), core.drain.clone())),
         books,
         upstream: match config.upstream {
             Upstream::Captured => None,
@@ -229,7 +229,7 @@ async fn serve_admin(listener: TcpListener, books: Arc<Books>, drain: Drain, lim
 
 /// Takes callers' connections.
 struct Gateway {
-    proxy: Proxy,
+    proxy: Arc<Proxy>,
     books: Arc<Books>,
     /// The one server; none where the kernel knows which one was dialled.
     upstream: Option<Destination>,

@@ -116,6 +116,8 @@ pub struct Request {
     pub(crate) version: MetaVersion,
     /// Whether `_meta` says what the client can do, as every modern request must.
     pub(crate) declares_capabilities: bool,
+    /// By what the client wants to be told of progress, a string or a whole number.
+    pub progress: Option<Id>,
 }
 
 /// A notification from a client. Its method begins with `notifications/`: anything else without an id would be a request that asks

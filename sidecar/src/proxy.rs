@@ -4,6 +4,7 @@
 //! Guarantee: every way out of here that is not `forward` leaves the server untouched.
 
 mod deliver;
+mod held;
 mod two_endpoints;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use mcp_policy::{Caller, ServerName};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use self::held::HeldCalls;
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::gate::Asked;
 use crate::answer::relay::{self, CallAnswer, Holding, ProxyBody};
@@ -34,7 +36,7 @@ use crate::room::{self, NotHeld, Room};
 use crate::session::Sessions;
 use crate::two_endpoints::Streams;
 use crate::upstream::{Answer, Destination, Link, SendError};
-use crate::verdict::{Received, Verdict, judge, no_policy};
+use crate::verdict::{Judgement, Received, Verdict, judge, no_policy};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
@@ -51,11 +53,12 @@ pub struct Proxy {
     streams: Arc<Semaphore>,
     /// Those of HTTP+SSE.
     event_streams: Arc<Streams>,
+    held: HeldCalls,
     drain: Drain,
 }
 
 /// One connection of a caller.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Peer {
     /// Who is at the other end.
     pub caller: Caller,
@@ -134,11 +137,26 @@ impl Proxy {
     #[must_use]
     pub fn new(books: Arc<Books>, probes: Vec<Probe>, local_only: Option<LocalOnly>, limits: Limits, drain: Drain) -> Self {
         let (room, streams) = (Room::new(&limits), Arc::new(Semaphore::new(limits.streams)));
-        Self { books, sessions: Arc::default(), probes, local_only, limits, room, streams, event_streams: Arc::default(), drain }
+        Self {
+            books,
+            sessions: Arc::default(),
+            probes,
+            local_only,
+            limits,
+            room,
+            streams,
+            event_streams: Arc::default(),
+            held: HeldCalls::default(),
+            drain,
+        }
     }
 
     /// Answers one request.
-    pub async fn handle(&self, peer: &Peer, request: Request<impl Body<Data = Bytes> + Unpin>) -> Result<Response<ProxyBody>, Closed> {
+    pub async fn handle(
+        self: &Arc<Self>,
+        peer: &Peer,
+        request: Request<impl Body<Data = Bytes> + Unpin>,
+    ) -> Result<Response<ProxyBody>, Closed> {
         let in_flight = self.books.metrics.request();
         let mut response = self.answer(peer, request).await?;
         if self.drain.is_announced() {
@@ -158,7 +176,11 @@ impl Proxy {
         self.books.record(&peer.caller, &peer.server).await.malformed(Reason::Head.as_str());
     }
 
-    async fn answer(&self, peer: &Peer, request: Request<impl Body<Data = Bytes> + Unpin>) -> Result<Response<ProxyBody>, Closed> {
+    async fn answer(
+        self: &Arc<Self>,
+        peer: &Peer,
+        request: Request<impl Body<Data = Bytes> + Unpin>,
+    ) -> Result<Response<ProxyBody>, Closed> {
         let enforced = self.books.state.enforced();
         if let Some(port) = peer.link.destination().port() {
             if port == CANARY_PORT {
@@ -266,7 +288,7 @@ impl Proxy {
 
     /// A message to the endpoint.
     async fn post(
-        &self,
+        self: &Arc<Self>,
         peer: &Peer,
         request: Request<impl Body<Data = Bytes> + Unpin>,
         path: String,
@@ -276,39 +298,57 @@ impl Proxy {
             Err(over) => return over.into(),
         };
         // The policies of this moment, not of the request's head: a body can take its time, and must not outlive a change by that.
-        let enforced = &*self.books.state.enforced();
+        let enforced = self.books.state.enforced();
         if let (Era::Modern, Some((id, call))) = (era, message.call())
             && let Err(malformed) = self.books.check_mirrored(call, &headers, &body)
         {
             record.call(call, &enforced.policies);
             return Ok(refuse(record, &malformed.with_id(Some(id.clone()))));
         }
-        let received = Received {
+        let received = self.received(peer, &headers, &message, &body, era);
+        if let Message::Notification(notification) = &message
+            && let Some(id) = &notification.cancels
+        {
+            self.held.cancel(&received, id);
+        }
+        match judge(&self.books, &enforced, &received, &mut record).await {
+            Judgement::Done(verdict) => Ok(self.act(peer, Arrived { record, headers, body, message, era }, path, verdict).await),
+            Judgement::Held(held) => Ok(self.hold(peer, Arrived { record, headers, body, message, era }, path, enforced, *held).await),
+        }
+    }
+
+    fn received<'a>(&'a self, peer: &'a Peer, headers: &'a HeaderMap, message: &'a Message, body: &'a [u8], era: Era) -> Received<'a> {
+        Received {
             caller: &peer.caller,
-            session: headers::session_id(&headers).filter(|id| self.sessions.is_open(id)),
+            session: headers::session_id(headers).filter(|id| self.sessions.is_open(id)),
             sessions: &self.sessions,
             server: peer.server_name(),
-            message: &message,
-            body: &body,
+            message,
+            body,
             era,
-        };
-        let asked = match judge(&self.books, enforced, &received, &mut record).await {
+        }
+    }
+
+    /// Does with a message what the verdict says.
+    async fn act(&self, peer: &Peer, arrived: Arrived, path: String, verdict: Verdict) -> Response<ProxyBody> {
+        let Arrived { record, headers, body, era, .. } = arrived;
+        let asked = match verdict {
             Verdict::Passes(asked) => asked,
-            Verdict::Answered(answer) => return Ok(own(answer)),
-            Verdict::Hidden(answer) => return Ok(own(self.books.unknown_tool().dress(answer, headers.get(headers::SESSION_ID)))),
+            Verdict::Answered(answer) => return own(answer),
+            Verdict::Hidden(answer) => return own(self.books.unknown_tool().dress(answer, headers.get(headers::SESSION_ID))),
         };
         let mut passing = Passing { peer, record, headers, body, era, path };
         if let Asked::Call { id, tool } = asked {
-            return Ok(self.forward_call(passing, id, tool).await);
+            return self.forward_call(passing, id, tool).await;
         }
         if !asked.is_endless() {
-            return Ok(self.forward(passing, asked).await);
+            return self.forward(passing, asked).await;
         }
         let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
             passing.record.malformed("streams");
-            return Ok(too_many_streams());
+            return too_many_streams();
         };
-        Ok(self.forward(passing, asked).await.map(|body| Holding::new(body, room).boxed_unsync()))
+        self.forward(passing, asked).await.map(|body| Holding::new(body, room).boxed_unsync())
     }
 
     /// Forwards an allowed call.

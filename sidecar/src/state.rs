@@ -260,6 +260,14 @@ impl State {
         self.changes.subscribe()
     }
 
+    /// Ends when something else is enforced than this.
+    pub async fn changed_from(&self, enforced: &Enforced) {
+        let mut changes = self.changes();
+        while self.enforced().snapshot == enforced.snapshot {
+            changes = next_change(changes).await;
+        }
+    }
+
     /// The source still says what is enforced.
     pub fn confirm(&self) {
         let nanos = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);

@@ -2,15 +2,17 @@
 //!
 //! Guarantee: what was found is in the record before anything is sent.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
-use mcp_policy::approval::ApprovalAnswer;
+use mcp_policy::approval::{ApprovalAnswer, ApprovalName, ApprovalRequest};
 use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::answer::gate::Asked;
 use crate::answer::task;
+use crate::approvals;
 use crate::books::{Books, Record, audit};
 use crate::message::era::Era;
 use crate::message::{self, Id, Message, Request, ToolCall};
@@ -48,13 +50,65 @@ pub enum Verdict {
     Hidden(Response<Bytes>),
 }
 
+/// What judging a message came to.
+#[derive(Debug)]
+pub enum Judgement {
+    /// It is known what becomes of it.
+    Done(Verdict),
+    /// People are asked about the call, and the policy holds it open meanwhile.
+    Held(Box<Held>),
+}
+
+impl Judgement {
+    /// For who does not hold calls open.
+    #[must_use]
+    pub fn at_once(self) -> Verdict {
+        match self {
+            Self::Done(verdict) => verdict,
+            Self::Held(held) => Verdict::Answered(held.answer),
+        }
+    }
+}
+
+impl From<Verdict> for Judgement {
+    fn from(verdict: Verdict) -> Self {
+        Self::Done(verdict)
+    }
+}
+
+/// A call that is held open while people are asked. What is written down of it is that it waits.
+#[derive(Debug)]
+pub struct Held {
+    /// The answer, unless people speak in time.
+    pub answer: Response<Bytes>,
+    /// What is waited for.
+    pub approval: ApprovalName,
+    question: ApprovalRequest,
+    refusal: Refusal,
+    end: tokio::time::Instant,
+    _room: OwnedSemaphorePermit,
+}
+
+impl<'a> Received<'a> {
+    /// The call, as policies are asked about it.
+    fn asked(&self, call: &'a ToolCall) -> Call<'a> {
+        let Self { caller, session, server, body, .. } = *self;
+        Call { tool: &call.name, arguments: call.arguments(body), caller, session, server }
+    }
+}
+
 /// Judges a message by these policies, and writes down what was found. A call may have to wait for what is not known here.
-pub async fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, record: &mut Record) -> Verdict {
+pub async fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, record: &mut Record) -> Judgement {
+    if let Some(call) = received.message.call() {
+        return judge_call(books, enforced, received, call, record).await;
+    }
+    judge_other(enforced, received, record).into()
+}
+
+/// Judges a message that is no call.
+fn judge_other(enforced: &Enforced, received: &Received<'_>, record: &mut Record) -> Verdict {
     match received.message {
-        Message::Request(request) => match &request.call {
-            Some(call) => judge_call(books, enforced, received, &request.id, call, record).await,
-            None => judge_request(enforced, received, request, record),
-        },
+        Message::Request(request) => judge_request(enforced, received, request, record),
         Message::Notification(notification) => match judge_method(enforced, received.caller, &notification.method, record) {
             MethodVerdict::Passes => Verdict::Passes(Asked::Nothing),
             // It is dropped: nobody waits for an answer.
@@ -66,38 +120,104 @@ pub async fn judge(books: &Books, enforced: &Enforced, received: &Received<'_>, 
     }
 }
 
-async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>, id: &Id, call: &ToolCall, record: &mut Record) -> Verdict {
+async fn judge_call(
+    books: &Books,
+    enforced: &Enforced,
+    received: &Received<'_>,
+    (id, call): (&Id, &ToolCall),
+    record: &mut Record,
+) -> Judgement {
     record.call(call, &enforced.policies);
     if !call.has_proper_name(|name| books.has_listed(name)) {
         record.malformed("tool_name");
-        return Verdict::Answered(respond::improper_tool_name(id, received.era, record.decision_id()));
+        return Verdict::Answered(respond::improper_tool_name(id, received.era, record.decision_id())).into();
     }
     if enforced.refuses_unaudited && !record.has_room() {
         let refusal = Refusal { retry_after_seconds: Some(audit::RETRY_AFTER_SECONDS), ..Refusal::of(Code::AuditUnavailable) };
         record.refused(&refusal, enforced);
-        return Verdict::Answered(respond::denied_call(id, received.era, &call.name, &refusal, record.decision_id()));
+        return Verdict::Answered(respond::denied_call(id, received.era, &call.name, &refusal, record.decision_id())).into();
     }
-    let asked = Call {
-        tool: &call.name,
-        arguments: call.arguments(received.body),
-        caller: received.caller,
-        session: received.session,
-        server: received.server,
-    };
+    let asked = received.asked(call);
     let began = Instant::now();
-    let Decided { outcome: Outcome { mut decision, mut audited }, mut receipt } = books.state.decide(&enforced.policies, &asked).await;
+    let decided = books.state.decide(&enforced.policies, &asked).await;
     books.metrics.decision_took(began.elapsed());
-    if let Decision::Refused(refusal) = &decision
-        && refusal.code == Code::ApprovalRequired
-    {
-        match ask(books, enforced, received, (id, call, &asked), refusal, record).await {
-            Ok(anew) => Decided { outcome: Outcome { decision, audited }, receipt } = anew,
-            Err(answer) => {
-                record.audited(audited, enforced);
-                return Verdict::Answered(answer);
-            }
+    let (refusal, approvals, desk) = match (&decided.outcome.decision, &books.desk) {
+        (Decision::Refused(refusal @ Refusal { waits_for: Some(approvals), .. }), Some(desk)) => (refusal.clone(), &**approvals, desk),
+        _ => return conclude(books, enforced, received, (id, call), decided, record).into(),
+    };
+    let question = approvals::question(&asked, call, approvals, enforced);
+    let answer = desk.ask(&question).await;
+    record.audited(decided.outcome.audited, enforced);
+    let wait = Duration::from_secs(approvals.wait_seconds());
+    match answer {
+        ApprovalAnswer::Waiting { approval }
+            if !wait.is_zero()
+                && let Some(room) = desk.room() =>
+        {
+            record.refused(&refusal, enforced);
+            let answer = respond::approval::waiting(id, received.era, &call.name, &refusal, &approval, record.decision_id());
+            Judgement::Held(Box::new(Held { answer, approval, question, refusal, end: tokio::time::Instant::now() + wait, _room: room }))
         }
+        answer => heard(books, enforced, received, (id, call), &refusal, answer, record).await.into(),
     }
+}
+
+/// Waits with a call until people have spoken, or the time is over for which it is held open.
+pub async fn wait(books: &Books, enforced: &Enforced, received: &Received<'_>, held: Held, record: &mut Record) -> Verdict {
+    let (Some(desk), Some(call)) = (&books.desk, received.message.call()) else { return Verdict::Answered(held.answer) };
+    match desk.wait(&held.question, held.end).await {
+        Some(answer) => heard(books, enforced, received, call, &held.refusal, answer, record).await,
+        None => Verdict::Answered(held.answer),
+    }
+}
+
+/// What becomes of a call that waits for people, by what is heard of them.
+async fn heard(
+    books: &Books,
+    enforced: &Enforced,
+    received: &Received<'_>,
+    (id, call): (&Id, &ToolCall),
+    refusal: &Refusal,
+    answer: ApprovalAnswer,
+    record: &mut Record,
+) -> Verdict {
+    let (era, tool) = (received.era, &call.name);
+    let answer = match (answer, &refusal.waits_for) {
+        (ApprovalAnswer::Granted, Some(approvals)) => {
+            let decided = books.state.decide_approved(&enforced.policies, &received.asked(call), approvals).await;
+            return conclude(books, enforced, received, (id, call), decided, record);
+        }
+        (ApprovalAnswer::Denied { approval, reason }, _) => {
+            let refusal = Refusal { code: Code::ApprovalDenied, reason, ..refusal.clone() };
+            record.refused(&refusal, enforced);
+            respond::approval::denied(id, era, tool, &refusal, &approval, record.decision_id())
+        }
+        (ApprovalAnswer::Waiting { approval }, _) => {
+            record.refused(refusal, enforced);
+            respond::approval::waiting(id, era, tool, refusal, &approval, record.decision_id())
+        }
+        (ApprovalAnswer::NotAsked { why }, _) => {
+            record.refused(refusal, enforced);
+            respond::approval::not_asked(id, era, tool, refusal, &why, record.decision_id())
+        }
+        (ApprovalAnswer::Granted, None) => {
+            record.refused(refusal, enforced);
+            respond::denied_call(id, era, tool, refusal, record.decision_id())
+        }
+    };
+    Verdict::Answered(answer)
+}
+
+/// What becomes of a call that was decided.
+fn conclude(
+    books: &Books,
+    enforced: &Enforced,
+    received: &Received<'_>,
+    (id, call): (&Id, &ToolCall),
+    decided: Decided,
+    record: &mut Record,
+) -> Verdict {
+    let Decided { outcome: Outcome { decision, audited }, receipt } = decided;
     record.audited(audited, enforced);
     match decision {
         Decision::Refused(refusal) => {
@@ -111,38 +231,6 @@ async fn judge_call(books: &Books, enforced: &Enforced, received: &Received<'_>,
         Decision::Allowed(allowed) => {
             record.allowed(allowed, receipt, enforced);
             Verdict::Passes(Asked::Call { id: id.clone(), tool: call.name.clone() })
-        }
-    }
-}
-
-/// Asks people about a call that waits for them: what is decided with their yes, or the answer without it.
-async fn ask(
-    books: &Books,
-    enforced: &Enforced,
-    received: &Received<'_>,
-    (id, call, asked): (&Id, &ToolCall, &Call<'_>),
-    refusal: &Refusal,
-    record: &mut Record,
-) -> Result<Decided, Response<Bytes>> {
-    let (Some(approvals), Some(desk)) = (&refusal.waits_for, &books.desk) else {
-        record.refused(refusal, enforced);
-        return Err(respond::denied_call(id, received.era, &call.name, refusal, record.decision_id()));
-    };
-    let (era, tool) = (received.era, &call.name);
-    match desk.ask(asked, call, approvals, enforced).await {
-        ApprovalAnswer::Granted => Ok(books.state.decide_approved(&enforced.policies, asked, approvals).await),
-        ApprovalAnswer::Waiting { approval } => {
-            record.refused(refusal, enforced);
-            Err(respond::approval::waiting(id, era, tool, refusal, &approval, record.decision_id()))
-        }
-        ApprovalAnswer::Denied { approval, reason } => {
-            let refusal = Refusal { code: Code::ApprovalDenied, reason, ..refusal.clone() };
-            record.refused(&refusal, enforced);
-            Err(respond::approval::denied(id, era, tool, &refusal, &approval, record.decision_id()))
-        }
-        ApprovalAnswer::NotAsked { why } => {
-            record.refused(refusal, enforced);
-            Err(respond::approval::not_asked(id, era, tool, refusal, &why, record.decision_id()))
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Guarantees: what is decided is what the API server says at that moment, never what this replica remembers; of all who ask about the same
 //! call, on whatever replica, one uses an approval, for the API server takes only one write on what it read. Whatever fails, the call
-//! does not pass.
+//! does not pass. A sidecar that waits for people is answered as soon as they have spoken: what this replica hears of them says only
+//! when to ask the API server again.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,9 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::Client;
 use kube::api::{Api, PostParams};
 use mcp_policy::approval::{ApprovalAnswer, ApprovalName, ApprovalRequest, Needed};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::known::Known;
 use super::resource::{ApprovalSpec, ApprovalStatus, ApprovedArguments, AskingPolicy, McpApproval, State, Verdict};
@@ -27,6 +30,10 @@ const ATTEMPTS: u32 = 16;
 /// A sidecar has as many policies at the most as a pod has; nobody has so many that ask.
 const MAX_NEEDED: usize = 16;
 const MAX_TIMEOUT_SECONDS: u64 = 24 * 3600;
+/// The longest that an answer is put off. Who waits longer asks again.
+const MAX_WAIT: Duration = Duration::from_secs(8);
+/// Questions whose answer is put off, at one time: each is a connection.
+const MAX_WAITING: usize = 4096;
 
 /// Answers sidecars.
 pub struct Desk {
@@ -36,6 +43,10 @@ pub struct Desk {
     pub world: Arc<World>,
     /// The approvals that there are.
     pub known: Arc<Known>,
+    /// Answers everybody who waits: they are to ask another replica.
+    pub stop: CancellationToken,
+    /// For answers that are put off.
+    pub waiting: Semaphore,
 }
 
 /// Why a sidecar gets no answer. The call does not pass.
@@ -56,8 +67,37 @@ enum Stand {
 }
 
 impl Desk {
-    /// Whether the call passes; if it does, its approvals are used up.
+    /// A desk where nobody waits yet.
+    #[must_use]
+    pub fn new(client: Client, world: Arc<World>, known: Arc<Known>, stop: CancellationToken) -> Self {
+        Self { client, world, known, stop, waiting: Semaphore::new(MAX_WAITING) }
+    }
+
+    /// Whether the call passes; if it does, its approvals are used up. The answer that people are asked is put off as long as the request
+    /// says.
     pub async fn answer(&self, pod: &BoundPod, request: &ApprovalRequest) -> Result<ApprovalAnswer, DeskError> {
+        let end = Instant::now() + Duration::from_secs(request.wait_seconds).min(MAX_WAIT);
+        let mut changes = self.known.changes();
+        loop {
+            let answer = self.answer_now(pod, request).await?;
+            let ApprovalAnswer::Waiting { approval } = answer else { return Ok(answer) };
+            let asked = Instant::now();
+            let waiting = |approval: ApprovalName| {
+                let seconds_left = approval.seconds_left.saturating_sub(asked.elapsed().as_secs());
+                Ok(ApprovalAnswer::Waiting { approval: ApprovalName { seconds_left, ..approval } })
+            };
+            let Ok(_room) = self.waiting.try_acquire() else { return waiting(approval) };
+            let key = (approval.namespace.clone(), approval.name.clone());
+            tokio::select! {
+                _ = changes.wait_for(|()| self.known.is_decided(&key, Timestamp::now())) => {}
+                // When it expires, people would be asked anew: that is for the next call.
+                () = sleep_until(end.min(asked + Duration::from_secs(approval.seconds_left))) => return waiting(approval),
+                () = self.stop.cancelled() => return waiting(approval),
+            }
+        }
+    }
+
+    async fn answer_now(&self, pod: &BoundPod, request: &ApprovalRequest) -> Result<ApprovalAnswer, DeskError> {
         let Some((server, approvers)) = self.asking(pod, request) else {
             return Ok(not_asked("the policy that asks is not the one in force any more"));
         };

@@ -55,6 +55,13 @@ impl Known {
         of_call.filter(|(_, found)| is_over(found)).map(|(number, _)| number + 1).max().unwrap_or(1)
     }
 
+    /// Whether people are known to have answered about this approval, or not to be asked any more. One of which nothing was heard yet is
+    /// waited for.
+    #[must_use]
+    pub fn is_decided(&self, key: &Key, now: Timestamp) -> bool {
+        self.lock().get(key).is_some_and(|known| state(&known.spec, known.status.as_ref(), now) != State::Pending)
+    }
+
     /// Tells of each change, from now on.
     #[must_use]
     pub fn changes(&self) -> watch::Receiver<()> {

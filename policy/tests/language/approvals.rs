@@ -46,6 +46,7 @@ fn the_first_rule_that_asks_is_told() {
             reason,
             timeout_seconds,
             shown: Shown::Keys,
+            wait_seconds: 0,
         };
         assert_eq!(waits(&policies, r#"{"x": 11}"#).needed, [needed], "{rule}");
     }
@@ -166,9 +167,10 @@ fn what_cannot_be_asked_is_not_accepted() {
     assert_eq!(beside.warnings(), ["tools.t.approveIf: never acts beside action: deny"]);
 }
 
-/// "`approvals`: `{arguments, approvers}`": what people see of the arguments, and how many must say yes.
+/// "`approvals`: `{arguments, approvers, wait}`": what people see of the arguments, how many must say yes, and for how long the call is
+/// held open meanwhile.
 #[test]
-fn a_policy_says_what_people_see_and_how_many_must_agree() {
+fn a_policy_says_what_people_see_how_many_must_agree_and_who_is_held() {
     for (settings, shown) in [
         (json!({}), Shown::Keys),
         (json!({"arguments": "digest"}), Shown::Digest),
@@ -177,6 +179,15 @@ fn a_policy_says_what_people_see_and_how_many_must_agree() {
     ] {
         let policies = one(&json!({"tools": {"t": {"action": "approve"}}, "approvals": settings}));
         assert_eq!(waits(&policies, "{}").needed[0].shown, shown, "{settings}");
+    }
+    for (wait, seconds) in [(json!(null), 0), (json!(1), 1), (json!("20s"), 20), (json!("1m"), 60), (json!("minute"), 60)] {
+        let settings = if wait.is_null() { json!({}) } else { json!({"wait": wait}) };
+        let policies = one(&json!({"tools": {"t": {"action": "approve"}}, "approvals": settings}));
+        assert_eq!(waits(&policies, "{}").wait_seconds(), seconds, "{wait}");
+    }
+    for wait in [json!(0), json!(61), json!("2m"), json!("soon")] {
+        let said = errors(&json!({"approvals": {"wait": wait}}));
+        assert!(said.starts_with("approvals.wait: is not a time to hold a call open"), "{wait}: {said}");
     }
     for approvers in [0, 3] {
         let said = errors(&json!({"approvals": {"approvers": approvers}}));

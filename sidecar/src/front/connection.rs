@@ -6,6 +6,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
@@ -59,7 +60,7 @@ struct Manner {
 }
 
 /// Answers the requests of a connection until it ends, or until the sidecar closes and the one in flight is answered.
-pub(crate) async fn serve(stream: TcpStream, proxy: &Proxy, peer: &Peer, limits: &Limits, drain: &Drain) {
+pub(crate) async fn serve(stream: TcpStream, proxy: &Arc<Proxy>, peer: &Peer, limits: &Limits, drain: &Drain) {
     let (read, write) = stream.into_split();
     let (mut reader, mut writer) = (Reader::new(read), Writer::new(write, limits.write_timeout));
     let mut deadline = Deadline::default();

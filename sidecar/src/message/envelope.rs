@@ -193,7 +193,8 @@ impl Envelope {
         };
         match self.id {
             Member::Is(id) => {
-                let Params { task_id, listens_to_tools, declares_capabilities, .. } = params;
+                let Params { task_id, listens_to_tools, declares_capabilities, progress, .. } = params;
+                let progress = progress.into_value();
                 let task = task_id.into_value();
                 let (call, target) = match method.as_str() {
                     TOOLS_CALL => (Some(ToolCall::new(params.name, params.arguments)?), None),
@@ -202,7 +203,7 @@ impl Envelope {
                     "tasks/get" | "tasks/update" | "tasks/cancel" => (None, task.clone()),
                     _ => (None, None),
                 };
-                Ok(Message::Request(Request { id, method, call, task, listens_to_tools, target, version, declares_capabilities }))
+                Ok(Message::Request(Request { id, method, call, task, listens_to_tools, target, version, declares_capabilities, progress }))
             }
             _ if method.starts_with("notifications/") => {
                 let cancels = if method == CANCELLED { params.request_id.into_value() } else { None };
@@ -240,6 +241,7 @@ pub(super) struct Params {
     arguments: Arguments,
     meta: Member<MetaVersion>,
     declares_capabilities: bool,
+    progress: Member<Id>,
     lookalike: bool,
 }
 
@@ -285,6 +287,8 @@ impl Params {
         scanner.object(|scanner, key| {
             if key == META_VERSION {
                 version = string(scanner)?.into_value().map_or(MetaVersion::NotText, MetaVersion::Named);
+            } else if key == "progressToken" {
+                self.progress = read_id(scanner)?;
             } else {
                 self.declares_capabilities |= key == META_CAPABILITIES && scanner.kind()? == Kind::Object;
                 self.lookalike |= is_lookalike(key, META_KEYS);

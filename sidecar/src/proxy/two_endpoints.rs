@@ -164,7 +164,7 @@ impl Proxy {
                 body: &body,
                 era,
             };
-            judge(&self.books, &enforced, &received, &mut record).await
+            judge(&self.books, &enforced, &received, &mut record).await.at_once()
         };
         match verdict {
             Verdict::Answered(answer) | Verdict::Hidden(answer) => {

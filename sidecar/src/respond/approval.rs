@@ -27,6 +27,21 @@ pub fn waiting(id: &Id, era: Era, tool: &str, refusal: &Refusal, approval: &Appr
     in_band(id, era, &with_reason(text, refusal, decision_id), denial)
 }
 
+/// Tells who waits for the answer to a call, by its token, that people are asked; as often as is said.
+pub fn progress(token: &Id, approval: &ApprovalName) -> impl Fn(usize) -> Bytes + Send + use<> {
+    let ApprovalName { namespace, name, .. } = approval;
+    let message = json!(format!("A person is asked whether this call may pass: approval {namespace}/{name}."));
+    let token = token.clone();
+    move |told| {
+        // Numbers of one token must grow, and those of the server, which come later, begin at 0.
+        let progress = i64::try_from(told).unwrap_or(i64::MAX).saturating_sub(1_000_000).min(-1);
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":{message}}}}}"#
+        )
+        .into()
+    }
+}
+
 /// Answers a `tools/call` that a person said no to. The refusal has the person's words.
 #[must_use]
 pub fn denied(id: &Id, era: Era, tool: &str, refusal: &Refusal, approval: &ApprovalName, decision_id: &str) -> Response<Bytes> {

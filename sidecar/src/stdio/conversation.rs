@@ -140,7 +140,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
                 body: &body,
                 era,
             };
-            judge(&self.books, &enforced, &received, &mut record).await
+            judge(&self.books, &enforced, &received, &mut record).await.at_once()
         };
         match verdict {
             Verdict::Answered(answer) | Verdict::Hidden(answer) => {

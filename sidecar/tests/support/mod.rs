@@ -1,6 +1,7 @@
 //! What the tests share: a scripted upstream that remembers what it got, a sidecar in front of it, and a plain client.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod operator;
 pub mod raw;
 
 use std::convert::Infallible;

@@ -41,6 +41,7 @@ fn request() -> ApprovalRequest {
         tool: "pay".to_owned(),
         arguments_sha256: "0".repeat(64),
         needed: vec![needed()],
+        wait_seconds: 0,
     }
 }
 
