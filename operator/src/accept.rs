@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
+use mcp_policy::authentication::Authentication;
 use mcp_policy::document::Document;
 use mcp_policy::resource::{CallerMatch, OnAuditError, Selector};
 use mcp_policy::snapshot::SnapshotPolicy;
@@ -171,6 +172,18 @@ impl Judged {
     #[must_use]
     pub fn has_limits(&self) -> bool {
         self.in_force.as_ref().is_some_and(|revision| revision.has_limits)
+    }
+
+    /// What the revision in force says of how callers prove who they are.
+    #[must_use]
+    pub fn authentication(&self) -> Option<&Authentication> {
+        self.in_force.as_ref()?.server.authentication.as_deref()
+    }
+
+    /// Whom the revision in force speaks about; none for everyone.
+    #[must_use]
+    pub fn from(&self) -> Option<&[CallerMatch]> {
+        self.in_force.as_ref()?.from.as_deref()
     }
 
     /// The policy as the sidecars get it.

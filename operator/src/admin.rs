@@ -50,6 +50,8 @@ impl Health {
                 Part::Namespaces => "the namespaces are not read",
                 Part::Pods => "the pods are not read",
                 Part::Store => "the Secret of the counter store is not read",
+                Part::Secrets => "the Secrets with callers' keys are not read",
+                Part::Issuers => "the keys of issuers were not asked for yet",
             };
             unless(self.world.has(part), lack, self.troubles.of(part).get());
         }

@@ -1,12 +1,15 @@
 //! The command line. Every flag has an environment variable, which is what the chart sets; the flag wins.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use mcp_policy::authentication::Authentication;
+use mcp_policy::document::duration_seconds;
 
 use crate::certs::lifetimes::{LifetimeError, Lifetimes, Seconds};
 use crate::inject::{Resources, Settings};
-use crate::{names, store};
+use crate::{callers, names, store};
 
 /// The operator of mcp-policy.
 #[derive(Debug, Parser)]
@@ -84,6 +87,22 @@ pub struct Args {
     #[arg(long, env = "MCP_POLICY_STORE_SECRET", requires = "store_url")]
     pub store_secret: Option<String>,
 
+    /// How callers of every governed pod prove who they are: JSON, as a policy has it under `spec.server.authentication`.
+    #[arg(long, env = "MCP_POLICY_AUTHENTICATION", value_parser = authentication)]
+    pub authentication: Option<Authentication>,
+
+    /// Names of the Secrets with callers' keys and servers' credentials that the operator has a right to, in every namespace.
+    #[arg(long, env = "MCP_POLICY_CALLER_SECRETS", value_delimiter = ',', default_value = "mcp-policy-keys,mcp-policy-credential")]
+    pub caller_secrets: Vec<String>,
+
+    /// How often the keys of issuers are read: one number and one of s, m, h.
+    #[arg(long, env = "MCP_POLICY_ISSUER_REFRESH", default_value = "5m", value_parser = refresh)]
+    pub issuer_refresh: Duration,
+
+    /// Reads the keys of issuers at private addresses too.
+    #[arg(long, env = "MCP_POLICY_ALLOW_PRIVATE_ISSUERS", num_args = 0..=1, default_missing_value = "true", default_value_t = false)]
+    pub allow_private_issuers: bool,
+
     /// What to do; without a command, the operator runs.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -115,8 +134,20 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// Where counters are shared; none if each sidecar counts by itself.
     pub store: Option<store::Settings>,
+    /// How callers prove who they are.
+    pub callers: callers::Settings,
     /// What is injected.
     pub injection: Settings,
+}
+
+fn authentication(text: &str) -> Result<Authentication, String> {
+    let value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    mcp_policy::read::callers(&value, "authentication").map_err(|errors| errors.to_string())
+}
+
+fn refresh(text: &str) -> Result<Duration, String> {
+    let seconds = duration_seconds(text).filter(|seconds| (1..=24 * 3600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| "is from 1s to 24h".to_owned())
 }
 
 /// Settings with which the operator cannot run.
@@ -166,6 +197,12 @@ impl Args {
             ungoverned_namespaces,
             lifetimes: Lifetimes::new(self.certificate_lifetime, self.ca_lifetime)?,
             store,
+            callers: callers::Settings {
+                for_all: self.authentication,
+                secret_names: self.caller_secrets.into_iter().filter(|name| !name.is_empty()).collect(),
+                refresh: self.issuer_refresh,
+                allow_private: self.allow_private_issuers,
+            },
             injection,
         })
     }
@@ -208,6 +245,21 @@ mod tests {
         );
         let error = config(&["--ca-lifetime", "1d"]).unwrap_err().to_string();
         assert!(error.contains("is 30d, longer than the 1d of --ca-lifetime"), "{error}");
+    }
+
+    #[test]
+    fn what_is_asked_of_all_callers_is_read_as_in_a_policy() {
+        let args = ["operator", "--namespace", "mcp", "--pod-name", "p", "--sidecar-image", "i", "--authentication"];
+        let read = |json: &str| Args::try_parse_from(args.iter().copied().chain([json])).map_err(|error| error.to_string());
+        assert!(read(r#"{"serviceAccounts": {"audiences": ["mcp"]}}"#).unwrap().authentication.unwrap().service_accounts.is_some());
+        for (json, told) in [
+            ("{}", "authentication: needs at least one of"),
+            (r#"{"jwt": [{"issuer": "http://idp", "audiences": ["a"]}]}"#, "authentication.jwt[0].issuer: is an https URL"),
+            (r#"{"key": {}}"#, "authentication.key: unknown field"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert!(error.contains(told), "{error}");
+        }
     }
 
     #[test]

@@ -19,6 +19,9 @@ use tokio::time::{Instant, sleep_until};
 
 use mcp_policy::PolicyId;
 
+use crate::callers;
+use crate::callers::issuers::Issuers;
+use crate::callers::secrets::{self, Secrets};
 use crate::crd::{Kind, StoredPolicy};
 use crate::distribute::Hub;
 use crate::metrics::{Metrics, Watched};
@@ -50,6 +53,8 @@ pub struct Controller {
     pub troubles: Troubles,
     /// Where counters are shared, and in which namespace its Secret is.
     pub store: Option<(store::Settings, String)>,
+    /// How callers prove who they are.
+    pub callers: callers::Settings,
 }
 
 /// What is to be published, and when.
@@ -80,6 +85,21 @@ impl Pending {
 impl Controller {
     /// Runs until its future is dropped.
     pub async fn run(self, client: Client) {
+        let (refreshed, keys) = watch::channel(());
+        let issuers = Issuers {
+            client: client.clone(),
+            world: Arc::clone(&self.world),
+            changes: self.changed.subscribe(),
+            refreshed,
+            refresh: self.callers.refresh,
+            allow_private: self.callers.allow_private,
+            metrics: self.metrics.clone(),
+        };
+        tokio::join!(self.follow(client, keys), issuers.run());
+    }
+
+    /// Follows what is watched, and the keys of issuers.
+    async fn follow(&self, client: Client, mut keys: watch::Receiver<()>) {
         let [of_namespaces, of_cluster] = Kind::ALL.map(|kind| self.watch_policies(client.clone(), kind));
         let mut policies = pin!(stream::select(of_namespaces, of_cluster));
         let namespaces = Api::<Namespace>::all(client.clone());
@@ -87,13 +107,16 @@ impl Controller {
         // Ended pods keep their name until they are deleted, and are governed by nobody.
         let living = Selection::fields("status.phase!=Succeeded,status.phase!=Failed");
         let mut pods = pin!(self.watch(Api::<WatchedPod>::all(client.clone()), living, Part::Pods));
-        let mut secrets = pin!(self.watch_secret(client));
+        let mut store_secrets = pin!(self.watch_secret(client.clone()));
+        let mut caller_secrets = pin!(self.watch_caller_secrets(&client));
 
         let mut pending = Pending::default();
         let mut listed_policies = HashMap::new();
         let mut listed_namespaces = HashSet::new();
         let mut listed_pods = HashSet::new();
         let mut is_secret_listed = false;
+        let mut callers = Secrets::new(&self.callers.secret_names);
+        callers.mark(&self.world);
         loop {
             let due = pending.due().filter(|_| self.world.is_complete());
             tokio::select! {
@@ -115,12 +138,19 @@ impl Controller {
                         self.changed.send_replace(());
                     }
                 }
-                Some(event) = secrets.next() => {
+                Some(event) = store_secrets.next() => {
                     if self.take_secret(event, &mut is_secret_listed) {
                         pending.add(false);
                         self.changed.send_replace(());
                     }
                 }
+                Some((name, event)) = caller_secrets.next() => {
+                    if callers.take(&self.world, &name, event) {
+                        pending.add(false);
+                        self.changed.send_replace(());
+                    }
+                }
+                Ok(()) = keys.changed() => pending.add(false),
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.publish(pending.policy);
                     pending = Pending::default();
@@ -145,6 +175,8 @@ impl Controller {
             Part::Namespaces => Watched::Namespaces,
             Part::Pods => Watched::Pods,
             Part::Store => Watched::StoreSecret,
+            // The keys of issuers are asked for, not watched.
+            Part::Secrets | Part::Issuers => Watched::CallerSecrets,
         };
         crate::watch::watch(api, selection, watched, &self.metrics, self.troubles.of(part).clone())
     }
@@ -182,6 +214,15 @@ impl Controller {
     fn share_counters(&self, secret: Option<&Secret>) {
         self.world.policies_mut().store = self.store.as_ref().map(|(settings, _)| settings.store(secret));
         self.world.mark_read(Part::Store);
+    }
+
+    /// The Secrets with callers' keys and servers' credentials, in all namespaces.
+    fn watch_caller_secrets(&self, client: &Client) -> impl Stream<Item = (String, Event<Secret>)> + use<> {
+        let watches = self.callers.secret_names.iter().map(|name| {
+            let selection = Selection::fields(&format!("metadata.name={name}"));
+            (name.clone(), self.watch(Api::<Secret>::all(client.clone()), selection, Part::Secrets))
+        });
+        secrets::together(watches.collect::<Vec<_>>())
     }
 
     /// Takes an event about a policy of this kind. True if sidecars may have to know.

@@ -90,7 +90,8 @@ pub struct PolicyStatus {
     pub observed_generation: Option<i64>,
 
     /// `Accepted`: the policy can be enforced. `Covered`: every selected pod has the sidecar. `Programmed`: every selected pod
-    /// enforces this generation. `LimitsPerPod`: several pods are selected, and each counts for itself.
+    /// enforces this generation. `LimitsPerPod`: several pods are selected, and each counts for itself. `CallersProvable`, of a
+    /// policy that asks callers for a proof: what they are proved with is there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

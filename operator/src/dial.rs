@@ -52,19 +52,26 @@ pub async fn get(
     token: Option<&str>,
 ) -> Result<Response<Incoming>, DialError> {
     let config = ClientConfig::builder().with_root_certificates(roots(bundle)?).with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Host(host.to_owned()))?;
     let mut request = Request::get(path).header(HOST, host);
     if let Some(token) = token {
         request = request.header(AUTHORIZATION, format!("Bearer {token}"));
     }
     let request = request.body(Empty::<Bytes>::new())?;
-    let exchange = async {
-        let stream = TcpStream::connect(address).await?;
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the body of the answer. What breaks it shows there.
-        tokio::spawn(connection);
-        Ok(sender.send_request(request).await?)
-    };
-    timeout(TIMEOUT, exchange).await.map_err(|_| DialError::Timeout)?
+    let answer = async { exchange(TcpStream::connect(address).await?, Arc::new(config), host, request).await };
+    timeout(TIMEOUT, answer).await.map_err(|_| DialError::Timeout)?
+}
+
+/// Sends a request over a connection that was made, in TLS; the certificate must name `host`. It has no time-out of its own.
+pub(crate) async fn exchange(
+    stream: TcpStream,
+    config: Arc<ClientConfig>,
+    host: &str,
+    request: Request<Empty<Bytes>>,
+) -> Result<Response<Incoming>, DialError> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Host(host.to_owned()))?;
+    let stream = TlsConnector::from(config).connect(name, stream).await?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    // Ends with the body of the answer. What breaks it shows there.
+    tokio::spawn(connection);
+    Ok(sender.send_request(request).await?)
 }

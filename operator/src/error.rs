@@ -1,6 +1,21 @@
 //! Why the operator cannot run, or not go on.
 
+use std::error::Error;
+use std::fmt::Write as _;
 use std::io;
+
+/// An error and what it comes from, in one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
 
 /// Why [`crate::run()`] ended.
 #[derive(Debug, thiserror::Error)]

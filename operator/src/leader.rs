@@ -17,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 use mcp_policy::PolicyId;
 
 use crate::accept::{Judged, Verdict};
+use crate::callers::Material;
+use crate::callers::proofs::Proofs;
 use crate::crd::{GROUP, Kind, PolicyStatus, StoredPolicy, VERSION};
 use crate::distribute::Hub;
 use crate::events::Events;
@@ -24,7 +26,7 @@ use crate::metrics::{Metrics, PodState, Step};
 use crate::names::OPERATOR;
 use crate::pod::Pod;
 use crate::rollout::{self, Restarts};
-use crate::status::{ACCEPTED, Coverage, status};
+use crate::status::{ACCEPTED, CALLERS_PROVABLE, Callers, Coverage, NOT_PROVABLE, status};
 use crate::tally::Tally;
 use crate::world::World;
 
@@ -102,6 +104,8 @@ impl Leader {
         let mut uncovered = Vec::new();
         let mut restarts = Restarts::new();
         let mut totals = Coverage::default();
+        let mut callers: HashMap<Vec<&PolicyId>, CallersOfPod> = HashMap::new();
+        let is_proved = policies.iter().any(|policy| policy.authentication().is_some() || policy.from().is_some());
         for pod in self.world.pods().values().filter(|pod| !pod.is_terminating) {
             let digest = digests.get(&pod.uid).map(AsRef::as_ref);
             let said = self.tally.of(&pod.uid).zip(digest);
@@ -116,7 +120,15 @@ impl Leader {
                 uncovered.push((pod.clone(), first.id.clone()));
                 restarts.extend(rollout::due(pod, policies.governing(&pod.namespace, &pod.labels)));
             }
+            let governing: Vec<_> = governing.collect();
+            let found = is_proved.then(|| {
+                let key = governing.iter().map(|policy| &policy.id).collect();
+                &*callers.entry(key).or_insert_with(|| CallersOfPod::of(&governing, &policies.callers))
+            });
             for policy in governing {
+                if let Some(found) = found {
+                    found.tell(policy, &mut coverages.entry(&policy.id).or_default().callers);
+                }
                 let coverage = coverages.entry(&policy.id).or_default();
                 coverage.selected += 1;
                 coverage.injected += u32::from(pod.is_injected);
@@ -182,6 +194,7 @@ impl Leader {
             Ok(Ok(_)) => {
                 self.world.statuses_mut().insert(policy.id.clone(), after);
                 self.tell_invalid(&policy, before.as_ref()).await;
+                self.tell_unprovable(&policy, before.as_ref()).await;
             }
             Ok(Err(kube::Error::Api(status))) if status.is_not_found() || status.is_conflict() => {}
             Ok(Err(error)) => self.metrics.failed(Step::Status, &error),
@@ -197,15 +210,19 @@ impl Leader {
                 && before.conditions.iter().any(|condition| condition.type_ == ACCEPTED && condition.status == "False")
         });
         if !is_told {
-            let about = ObjectReference {
-                api_version: Some(format!("{GROUP}/{VERSION}")),
-                kind: Some(policy.kind().as_str().to_owned()),
-                namespace: policy.id.namespace().map(str::to_owned),
-                name: Some(policy.id.name().to_owned()),
-                uid: Some(policy.uid.clone()),
-                ..ObjectReference::default()
-            };
-            self.events.publish(EventType::Warning, &about, "Invalid", "Validate", errors).await;
+            self.events.publish(EventType::Warning, &reference(policy), "Invalid", "Validate", errors).await;
+        }
+    }
+
+    /// An event on a policy whose callers cannot prove who they are, once for each reason.
+    async fn tell_unprovable(&self, policy: &Judged, before: Option<&PolicyStatus>) {
+        let trouble = |status: &PolicyStatus| {
+            let condition = status.conditions.iter().find(|condition| condition.type_ == CALLERS_PROVABLE)?;
+            (condition.reason == NOT_PROVABLE).then(|| condition.message.clone())
+        };
+        let Some(message) = self.world.statuses().get(&policy.id).and_then(trouble) else { return };
+        if before.and_then(trouble).as_ref() != Some(&message) {
+            self.events.publish(EventType::Warning, &reference(policy), NOT_PROVABLE, "ProveCallers", &message).await;
         }
     }
 
@@ -263,6 +280,43 @@ impl Leader {
             self.events.publish(EventType::Warning, &owner.reference(), "RestartForbidden", "Restart", &note).await;
             restarted.insert(owner, policy);
         }
+    }
+}
+
+/// A policy, as events name it.
+fn reference(policy: &Judged) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(format!("{GROUP}/{VERSION}")),
+        kind: Some(policy.kind().as_str().to_owned()),
+        namespace: policy.id.namespace().map(str::to_owned),
+        name: Some(policy.id.name().to_owned()),
+        uid: Some(policy.uid.clone()),
+        ..ObjectReference::default()
+    }
+}
+
+/// What the policies of one pod come to for its callers.
+struct CallersOfPod {
+    found: Callers,
+    /// What a `from` names in vain.
+    unproved: HashMap<PolicyId, Vec<String>>,
+}
+
+impl CallersOfPod {
+    fn of(governing: &[&Arc<Judged>], material: &Material) -> Self {
+        let proofs = Proofs::of(governing.iter().copied(), material);
+        let unproved = governing.iter().map(|policy| (policy.id.clone(), proofs.unproved(policy).collect())).collect();
+        let found = Callers { troubles: proofs.troubles().into_iter().collect(), awaited: proofs.awaited().collect() };
+        Self { found, unproved }
+    }
+
+    /// Adds what is for the author of a policy: of proofs, to those who ask for them.
+    fn tell(&self, policy: &Judged, callers: &mut Callers) {
+        if policy.authentication().is_some() {
+            callers.troubles.extend(self.found.troubles.iter().cloned());
+            callers.awaited.extend(self.found.awaited.iter().cloned());
+        }
+        callers.troubles.extend(self.unproved.get(&policy.id).into_iter().flatten().cloned());
     }
 }
 

@@ -2,13 +2,14 @@
 //! down what came of it.
 //!
 //! Pure, without client and without a clock of their own: [`accept`], [`select`], [`namespaces`], [`status`], [`inject`], [`probes`],
-//! [`pod`], [`certs`]. Around them: [`controller`] keeps [`world`] and feeds current; [`webhook`] and [`distribute`] serve on every
+//! [`pod`], [`certs`], and what [`callers`] prove themselves with. Around them: [`controller`] keeps [`world`] and feeds current; [`webhook`] and [`distribute`] serve on every
 //! replica; [`approvals`] asks people; [`leader`], [`trust`] and [`peers`] do what only the holder of the [`lease`] does.
 
 pub mod accept;
 pub mod admin;
 pub mod approvals;
 pub mod args;
+pub mod callers;
 pub mod certs;
 pub mod check;
 pub mod controller;

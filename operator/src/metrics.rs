@@ -38,6 +38,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// What became of approvals, as the leading replica saw it.
     pub approvals: Family<ApprovalLabels, Counter>,
+    issuer_reads: Family<IssuerReadLabels, Counter>,
+    failing_issuers: Gauge,
     pending_approvals: Gauge,
     oldest_pending_approval: Gauge,
     registry: Arc<Registry>,
@@ -113,6 +115,15 @@ closed_set! {
     }
 }
 closed_set! {
+    /// What came of reading the keys of an issuer.
+    ReadResult {
+        /// They were read.
+        Read = "read",
+        /// They were not; those that were read before stay.
+        Failed = "failed",
+    }
+}
+closed_set! {
     /// What is watched.
     Watched {
         /// Policies of namespaces.
@@ -127,6 +138,8 @@ closed_set! {
         Secret = "secrets",
         /// The Secret with the counter store's credentials.
         StoreSecret = "store_secrets",
+        /// The Secrets with callers' keys and servers' credentials.
+        CallerSecrets = "caller_secrets",
         /// The CA in governed namespaces.
         ConfigMaps = "configmaps",
         /// The webhook configuration.
@@ -195,6 +208,10 @@ impl EncodeLabelValue for State {
     }
 }
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuerReadLabels {
+    result: ReadResult,
+}
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
 }
@@ -235,6 +252,10 @@ impl Default for Metrics {
         registry.register("leader", "Whether this replica leads", leader.clone());
         let approvals = Family::<ApprovalLabels, Counter>::default();
         registry.register("approvals", "Approvals that reached a state, as the leading replica saw it", approvals.clone());
+        let issuer_reads = Family::<IssuerReadLabels, Counter>::default();
+        registry.register("issuer_reads", "Times that the keys of an issuer were read", issuer_reads.clone());
+        let failing_issuers = Gauge::default();
+        registry.register("issuers_failing", "Issuers whose keys could not be read the last time", failing_issuers.clone());
         let pending_approvals = Gauge::<i64>::default();
         registry.register("approvals_pending", "Calls that wait for a person, as the leading replica sees it", pending_approvals.clone());
         let oldest_pending_approval = Gauge::<i64>::default();
@@ -253,6 +274,8 @@ impl Default for Metrics {
             reports,
             leader,
             approvals,
+            issuer_reads,
+            failing_issuers,
             pending_approvals,
             oldest_pending_approval,
             registry: Arc::new(registry),
@@ -288,6 +311,16 @@ impl Metrics {
     pub fn set_pending_approvals(&self, count: i64, oldest_seconds: i64) {
         self.pending_approvals.set(count);
         self.oldest_pending_approval.set(oldest_seconds);
+    }
+
+    /// Counts a reading of an issuer's keys.
+    pub fn issuer_read(&self, result: ReadResult) {
+        self.issuer_reads.get_or_create(&IssuerReadLabels { result }).inc();
+    }
+
+    /// Sets how many issuers could not be read the last time.
+    pub fn set_failing_issuers(&self, count: usize) {
+        self.failing_issuers.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Sets how many pods there are in a state.

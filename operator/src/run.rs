@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::approvals::desk::Desk;
 use crate::approvals::known::Known;
 use crate::args::Config;
+use crate::callers::Material;
 use crate::controller::Controller;
 use crate::distribute::{Distributor, Hub};
 use crate::error::RunError;
@@ -44,6 +45,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
     let metrics = Metrics::default();
     let world = Arc::new(World::new(config.ungoverned_namespaces.clone()));
+    world.policies_mut().callers = Material::new(&config.callers, &config.namespace);
     let (hub, tally, served) = (Arc::<Hub>::default(), Arc::<Tally>::default(), Arc::<Served>::default());
     let troubles = Troubles::default();
     let (changed, world_changes) = watch::channel(());
@@ -60,6 +62,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         metrics: metrics.clone(),
         troubles: troubles.clone(),
         store: config.store.clone().map(|store| (store, config.namespace.clone())),
+        callers: config.callers.clone(),
     };
     essential.spawn(named("controller", controller.run(client.clone())));
     let follow = trust::follow(client.clone(), config.namespace.clone(), Arc::clone(&served), secret, metrics.clone());

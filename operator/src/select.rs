@@ -10,6 +10,8 @@ use mcp_policy::snapshot::SnapshotStore;
 use mcp_policy::{PolicyId, Snapshot};
 
 use crate::accept::{Judged, Place};
+use crate::callers::Material;
+use crate::callers::proofs::Proofs;
 use crate::crd::StoredPolicy;
 use crate::namespaces::{Labels, Namespaces};
 
@@ -20,6 +22,8 @@ pub struct Policies {
     pub namespaces: Namespaces,
     /// Where counters are shared.
     pub store: Option<SnapshotStore>,
+    /// What callers are proved with.
+    pub callers: Material,
     of_cluster: BTreeMap<String, Arc<Judged>>,
     by_namespace: BTreeMap<String, BTreeMap<String, Arc<Judged>>>,
 }
@@ -119,8 +123,12 @@ impl<'a> Snapshots<'a> {
             let snapshot = Snapshot::new(governing.iter().map(|policy| policy.to_snapshot()).collect());
             // Where nothing is counted, nobody needs to be let in.
             let counts = governing.iter().any(|policy| policy.has_limits());
-            Arc::new(match policies.store.clone().filter(|_| counts) {
+            let snapshot = match policies.store.clone().filter(|_| counts) {
                 Some(store) => snapshot.counting_in(store),
+                None => snapshot,
+            };
+            Arc::new(match Proofs::of(governing.iter().copied(), &policies.callers).authentication() {
+                Some(authentication) => snapshot.proving_callers(authentication),
                 None => snapshot,
             })
         };

@@ -1,5 +1,7 @@
 //! Pure: conditions and counts of a policy, from what was judged of it and what its pods say.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
@@ -16,6 +18,11 @@ pub const COVERED: &str = "Covered";
 pub const PROGRAMMED: &str = "Programmed";
 /// Several pods are selected, and each counts for itself.
 pub const LIMITS_PER_POD: &str = "LimitsPerPod";
+
+/// The callers whom the policy asks for a proof can give one.
+pub const CALLERS_PROVABLE: &str = "CallersProvable";
+/// The reason of that condition where somebody has to mend something.
+pub const NOT_PROVABLE: &str = "NotProvable";
 
 /// Long enough for a screen of errors, short enough to leave the object readable.
 const MAX_MESSAGE_CHARACTERS: usize = 2048;
@@ -37,6 +44,17 @@ pub struct Coverage {
     pub left_out: Vec<String>,
     /// Whether pods count together, in a shared store.
     pub shares_counters: bool,
+    /// What stands in the way of callers who prove who they are.
+    pub callers: Callers,
+}
+
+/// What stands in the way of callers who prove who they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Callers {
+    /// What somebody has to mend, each in a clause.
+    pub troubles: BTreeSet<String>,
+    /// What will be there in a moment, each in a clause.
+    pub awaited: BTreeSet<String>,
 }
 
 impl Coverage {
@@ -50,10 +68,14 @@ impl Coverage {
 #[must_use]
 pub fn status(policy: &Judged, coverage: &Coverage, before: Option<&PolicyStatus>, now: Timestamp) -> PolicyStatus {
     let before = before.map(|status| status.conditions.as_slice()).unwrap_or_default();
-    let conditions = [accepted(policy, coverage), covered(coverage), programmed(policy, coverage), limits_per_pod(policy, coverage)];
+    let states = [accepted(policy, coverage), covered(coverage), programmed(policy, coverage), limits_per_pod(policy, coverage)];
     PolicyStatus {
         observed_generation: Some(policy.generation),
-        conditions: conditions.into_iter().map(|state| state.into_condition(policy.generation, before, now)).collect(),
+        conditions: states
+            .into_iter()
+            .chain(callers_provable(policy, coverage))
+            .map(|state| state.into_condition(policy.generation, before, now))
+            .collect(),
         mode: Some(policy.mode()),
         selected: Some(coverage.selected),
         injected: Some(coverage.injected),
@@ -204,6 +226,33 @@ fn limits_per_pod(policy: &Judged, coverage: &Coverage) -> State {
     State { type_: LIMITS_PER_POD, holds, reason, message }
 }
 
+/// Of a policy that asks for proofs, or whose `from` names callers that nobody proves.
+fn callers_provable(policy: &Judged, coverage: &Coverage) -> Option<State> {
+    let Callers { troubles, awaited } = &coverage.callers;
+    let is_asked = policy.authentication().is_some();
+    let state = |holds, reason, message| Some(State { type_: CALLERS_PROVABLE, holds, reason, message });
+    let sentences = |clauses: &BTreeSet<String>| {
+        let sentences: Vec<_> = clauses.iter().map(|clause| format!("{}.", uppercase_first(clause))).collect();
+        sentences.join(" ")
+    };
+    if !troubles.is_empty() {
+        state(false, NOT_PROVABLE, sentences(troubles))
+    } else if !is_asked {
+        None
+    } else if coverage.selected == 0 {
+        state(false, "NoPods", "The policy selects no pod.".to_owned())
+    } else if awaited.is_empty() {
+        state(true, "Provable", "Callers can prove who they are.".to_owned())
+    } else {
+        state(false, "Awaited", sentences(awaited))
+    }
+}
+
+fn uppercase_first(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map(|first| first.to_uppercase().chain(characters).collect()).unwrap_or_default()
+}
+
 fn shorten(text: String) -> String {
     shorten_to(text, MAX_MESSAGE_CHARACTERS)
 }
@@ -252,6 +301,29 @@ mod tests {
     fn told<'a>(status: &'a PolicyStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
         let condition = condition(status, type_);
         (&condition.status, &condition.reason, &condition.message)
+    }
+
+    #[test]
+    fn what_stands_in_the_way_of_callers_is_said_to_who_asks_for_proofs() {
+        let asking = judged(1, json!({ "selector": {}, "server": { "authentication": { "keys": { "secretName": "k" } } } }), None);
+        let silent = judged(1, json!({ "selector": {} }), None);
+        let clauses = |clauses: &[&str]| clauses.iter().map(|clause| (*clause).to_owned()).collect();
+        let of = |policy: &Judged, pods: u32, troubles: &[&str], awaited: &[&str]| {
+            let callers = Callers { troubles: clauses(troubles), awaited: clauses(awaited) };
+            status(policy, &Coverage { callers, ..counts(pods, pods, pods) }, None, at(0))
+        };
+        let told_of = |pods, troubles: &[&str], awaited: &[&str]| {
+            let status = of(&asking, pods, troubles, awaited);
+            let (holds, reason, message) = told(&status, CALLERS_PROVABLE);
+            format!("{holds} {reason} {message}")
+        };
+        assert_eq!(told_of(1, &[], &[]), "True Provable Callers can prove who they are.");
+        assert_eq!(told_of(0, &[], &[]), "False NoPods The policy selects no pod.");
+        assert_eq!(told_of(1, &[], &["the keys are not read yet"]), "False Awaited The keys are not read yet.");
+        assert_eq!(told_of(1, &["b fails", "a fails"], &["c"]), "False NotProvable A fails. B fails.");
+        let has = |status: PolicyStatus| status.conditions.iter().any(|condition| condition.type_ == CALLERS_PROVABLE);
+        assert!(!has(of(&silent, 1, &[], &[])), "who asks for no proof is told of none");
+        assert!(has(of(&silent, 1, &["from[0] names nobody"], &[])));
     }
 
     #[test]

@@ -36,11 +36,16 @@ pub enum Part {
     Pods,
     /// The Secret of the counter store.
     Store,
+    /// The Secrets with callers' keys and servers' credentials.
+    Secrets,
+    /// The keys of issuers: each was asked for once.
+    Issuers,
 }
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Policies, Self::ClusterPolicies, Self::Namespaces, Self::Pods, Self::Store];
+    pub const ALL: [Self; 7] =
+        [Self::Policies, Self::ClusterPolicies, Self::Namespaces, Self::Pods, Self::Store, Self::Secrets, Self::Issuers];
 }
 
 /// A lock is held for a moment, never while waiting; no code that holds one can panic halfway through a change.

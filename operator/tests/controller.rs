@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use mcp_policy_operator::callers::Settings;
 use mcp_policy_operator::controller::Controller;
 use mcp_policy_operator::distribute::Hub;
 use mcp_policy_operator::metrics::Metrics;
@@ -38,6 +39,7 @@ fn control(answer: impl Fn(&support::Asked) -> (StatusCode, Value) + Clone + Sen
         metrics: Metrics::default(),
         troubles: case.troubles.clone(),
         store: None,
+        callers: Settings { secret_names: vec!["mcp-policy-keys".to_owned()], refresh: Duration::from_mins(5), ..Settings::default() },
     };
     tokio::spawn(controller.run(client));
     case

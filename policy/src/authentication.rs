@@ -43,23 +43,38 @@ pub struct Authentication {
 impl Authentication {
     /// What the author of a `from` beside it may not have meant: entries for callers that nothing here proves. Each names the entry.
     pub fn warnings<'a>(&'a self, from: Option<&'a [CallerMatch]>) -> impl Iterator<Item = String> + 'a {
-        let unproved = from.unwrap_or_default().iter().enumerate().filter(|(_, entry)| !self.proves(entry));
-        unproved.map(|(i, entry)| {
+        let issuers = self.jwt.iter().map(|issuer| issuer.issuer.as_str()).collect();
+        let ways = Ways { service_accounts: self.service_accounts.is_some(), issuers, keys: self.keys.is_some() };
+        ways.unproved(from.unwrap_or_default()).map(|(i, who)| format!("from[{i}]: nothing in server.authentication proves a caller {who}"))
+    }
+}
+
+/// The ways in which a caller can prove who it is.
+struct Ways<'a> {
+    service_accounts: bool,
+    issuers: Vec<&'a str>,
+    keys: bool,
+}
+
+impl<'a> Ways<'a> {
+    /// The entries for callers that none of them proves, and who that is.
+    fn unproved(self, from: &'a [CallerMatch]) -> impl Iterator<Item = (usize, String)> + 'a {
+        from.iter().enumerate().filter(move |(_, entry)| !self.prove(entry)).map(|(i, entry)| {
             let who = match &entry.issuer {
                 Some(issuer) => format!("of issuer {issuer}"),
                 None => format!("of kind {}", entry.kind.as_str()),
             };
-            format!("from[{i}]: nothing in server.authentication proves a caller {who}")
+            (i, who)
         })
     }
 
-    fn proves(&self, entry: &CallerMatch) -> bool {
+    fn prove(&self, entry: &CallerMatch) -> bool {
         match entry.kind {
             CallerKind::Anonymous => true,
-            CallerKind::ServiceAccount => self.service_accounts.is_some(),
-            CallerKind::Key => self.keys.is_some(),
+            CallerKind::ServiceAccount => self.service_accounts,
+            CallerKind::Key => self.keys,
             CallerKind::Jwt => {
-                self.jwt.iter().any(|trusted| entry.issuer.as_ref().is_none_or(|wanted| pattern::matches(wanted, &trusted.issuer)))
+                self.issuers.iter().any(|issuer| entry.issuer.as_ref().is_none_or(|wanted| pattern::matches(wanted, issuer)))
             }
         }
     }
@@ -217,6 +232,13 @@ impl<'a> Agreed<'a> {
         let credential = only(credential, "credential", &mut conflicts);
         let resource = only(said.iter().filter_map(|(_, one)| one.resource.as_deref()), "resource", &mut conflicts);
         Self { service_accounts, jwt, keys, authorization, credential, resource, conflicts }
+    }
+
+    /// What a `from` names in vain: callers that no policy of the pod proves. Each names the entry.
+    pub fn warnings(&self, from: &'a [CallerMatch]) -> impl Iterator<Item = String> + 'a {
+        let issuers = self.jwt.iter().map(|issuer| issuer.issuer.as_str()).collect();
+        let ways = Ways { service_accounts: self.service_accounts.is_some(), issuers, keys: self.keys.is_some() };
+        ways.unproved(from).map(|(i, who)| format!("from[{i}]: no policy of the pod proves a caller {who}"))
     }
 }
 

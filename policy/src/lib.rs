@@ -20,6 +20,7 @@ pub mod document;
 mod facts;
 pub mod json;
 mod judge;
+pub mod key;
 mod limit;
 pub mod lookalike;
 pub mod method;
