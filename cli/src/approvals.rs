@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use crate::kubectl::Kubectl;
+use crate::table;
 
 const KIND: &str = "mcpapprovals.mcp-policy.dev";
 
@@ -99,12 +100,7 @@ fn list(approvals: &[Value], all: bool) {
         eprintln!("no call waits for a person");
         return;
     }
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<_> = (0..rows[0].len()).map(width).collect();
-    for row in &rows {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", cells.join("   ").trim_end());
-    }
+    table::print(&rows);
 }
 
 fn show(approval: &Value) {

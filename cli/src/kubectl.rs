@@ -1,7 +1,8 @@
 //! What `kubectl` knows.
 
 use std::collections::BTreeMap;
-use std::process::{Command, ExitCode};
+use std::io::Write as _;
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize as _;
@@ -61,6 +62,14 @@ impl<'a> Kubectl<'a> {
         json_of(command)
     }
 
+    /// Creates an object in the namespace.
+    pub fn create(&self, object: &Value) -> anyhow::Result<Value> {
+        let mut command = self.command();
+        command.args(["create", "--output=json", "--filename=-"]);
+        command.args(self.namespace.map(|namespace| format!("--namespace={namespace}")));
+        fed(command, &object.to_string())
+    }
+
     /// The name by which the API server knows whoever runs this.
     pub fn whoami(&self) -> anyhow::Result<String> {
         let mut command = self.command();
@@ -85,6 +94,16 @@ impl<'a> Kubectl<'a> {
         error.to_string().contains("(Forbidden)")
     }
 
+    /// Whether there is no such object.
+    pub fn is_not_found(error: &anyhow::Error) -> bool {
+        error.to_string().contains("(NotFound)")
+    }
+
+    /// Whether there is such an object already.
+    pub fn is_already_there(error: &anyhow::Error) -> bool {
+        error.to_string().contains("(AlreadyExists)")
+    }
+
     fn run(&self, namespace: Option<&str>, kind: &str, more: &[&str]) -> anyhow::Result<Value> {
         let mut command = self.command();
         command.args(["get", kind, "--output=json"]);
@@ -107,8 +126,19 @@ fn items(mut list: Value, kind: &str) -> anyhow::Result<Vec<Value>> {
     }
 }
 
-fn json_of(mut command: Command) -> anyhow::Result<Value> {
-    let output = command.output().context("failed to run kubectl, which must be installed and on the PATH")?;
+fn json_of(command: Command) -> anyhow::Result<Value> {
+    fed(command, "")
+}
+
+/// What a command that reads this text prints.
+fn fed(mut command: Command, text: &str) -> anyhow::Result<Value> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().context("failed to run kubectl, which must be installed and on the PATH")?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // It may say why it does not read.
+        let _ = stdin.write_all(text.as_bytes());
+    }
+    let output = child.wait_with_output().context("kubectl broke off")?;
     let asked = || {
         let arguments: Vec<_> = command.get_args().map(|argument| argument.to_string_lossy()).collect();
         format!("kubectl {}", arguments.join(" "))

@@ -11,6 +11,7 @@ mod completion;
 mod explain;
 mod import;
 mod input;
+mod key;
 mod kubectl;
 mod loaded;
 mod outcome;
@@ -18,6 +19,7 @@ mod report;
 mod status;
 mod steps;
 mod style;
+mod table;
 mod test;
 
 use std::path::{Path, PathBuf};
@@ -79,6 +81,10 @@ enum Verb {
     ///
     /// Who may is for the cluster to say: the verb approve on mcpapprovals. A decision is written in the name that the API server knows.
     Approvals(approvals::Options),
+    /// Make, list and revoke keys by which callers prove who they are
+    ///
+    /// A key is shown once. A Secret, which policies name, has a salted hash of it; who may is for the cluster to say.
+    Key(key::Options),
     /// Turn a policy of another gateway into an McpPolicy
     ///
     /// Reads the formats that docs/import.md names, and writes YAML with a comment wherever the meaning differs. What cannot be said
@@ -116,6 +122,7 @@ fn main() -> ExitCode {
         Verb::Explain(options) => explain::run(&options),
         Verb::Status(options) => status::run(&options),
         Verb::Approvals(options) => approvals::run(&options),
+        Verb::Key(options) => key::run(&options),
         Verb::Import { files } => import::run(&files),
         Verb::Completion { shell } => {
             completion::run(shell, &mut command);

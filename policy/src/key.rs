@@ -1,8 +1,9 @@
 //! A caller's key as a Secret has it: under `<name>.<id>`, JSON with a salt, a hash, and the end of its time.
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::snapshot::SnapshotKey;
+use crate::snapshot::{SnapshotKey, hex};
 
 /// How every key begins, so that people and scanners of leaked secrets know one when they see it.
 pub const KEY_PREFIX: &str = "mcpk_";
@@ -18,6 +19,15 @@ pub struct StoredKey {
     /// The last moment at which it is valid, in seconds since 1970; none if it has no end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<u64>,
+}
+
+impl StoredKey {
+    /// What is written of a key.
+    #[must_use]
+    pub fn new(key: &str, salt: [u8; 16], until: Option<u64>) -> Self {
+        let digest = Sha256::new().chain_update(salt).chain_update(key).finalize();
+        Self { salt: hex(&salt), sha256: hex(&digest), until }
+    }
 }
 
 /// Why an entry of a Secret is no key.
