@@ -4,21 +4,30 @@
 //! [`Rejected`], in any `Debug`, or kept: proofs that were verified are remembered by their digest.
 
 mod bearer;
+mod identity;
 mod key;
 mod material;
+pub mod metadata;
 mod token;
+mod towards_server;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use http::HeaderMap;
+use http::header::{HOST, HeaderValue};
 use mcp_policy::Caller;
+use mcp_policy::snapshot::SnapshotAuthentication;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use bearer::Bearer;
+pub use identity::{Identity, ProofEnd, now};
 use key::{HashedKey, Keys};
 pub use material::MaterialError;
-use mcp_policy::snapshot::SnapshotAuthentication;
+use metadata::Metadata;
 use token::{Issuer, Kind};
+use towards_server::TowardsServer;
 
 /// How many proofs are remembered. A proof takes some hundred bytes, and the claims of a token.
 const MAX_REMEMBERED: usize = 1024;
@@ -30,10 +39,14 @@ const LEEWAY: Seconds = 30;
 pub type Seconds = u64;
 
 /// What callers can prove themselves with. Never changed, only replaced; so what was remembered goes with the keys that proved it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Authenticator {
     issuers: Vec<Issuer>,
     keys: Keys,
+    /// Whether a policy that enforces asks for a proof.
+    required: bool,
+    towards_server: TowardsServer,
+    metadata: Metadata,
     remembered: Mutex<HashMap<[u8; 32], Proved>>,
 }
 
@@ -47,7 +60,7 @@ pub struct Proved {
 }
 
 /// Why what a request carries proves nothing. The words are for people who run the server, and tell nothing of the proof.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Rejected {
     /// No `Authorization`, or one of another scheme than `Bearer`.
     #[error("no bearer token was sent")]
@@ -93,13 +106,39 @@ impl Authenticator {
         Ok(Self {
             issuers: accounts.chain(others).collect::<Result<_, _>>()?,
             keys: keys.collect::<Result<_, _>>()?,
+            required: said.required,
+            towards_server: TowardsServer::from_snapshot(said)?,
+            metadata: Metadata::from_snapshot(said)?,
             remembered: Mutex::default(),
         })
     }
 
-    /// Who sends a request with these headers at this moment. Of two `Authorization` headers neither counts.
-    pub fn prove(&self, headers: &HeaderMap, now: Seconds) -> Result<Proved, Rejected> {
-        let bearer = bearer::of(headers)?;
+    /// Whether a policy that enforces asks for a proof. If not, callers are proved for the record.
+    #[must_use]
+    pub fn is_required(&self) -> bool {
+        self.required
+    }
+
+    /// Puts the headers of a caller into the form in which the server gets them: of a request that was judged, or of another one.
+    pub fn prepare(&self, headers: &mut HeaderMap, is_judged: bool) {
+        self.towards_server.apply(headers, is_judged);
+    }
+
+    /// What a client is told that has to prove more than it does.
+    #[must_use]
+    pub fn challenge(&self, rejected: Rejected, headers: &HeaderMap, endpoint: &str) -> HeaderValue {
+        self.metadata.challenge(rejected, host(headers), endpoint)
+    }
+
+    /// The document by which clients find out whose tokens are taken; none if they cannot get any by asking.
+    #[must_use]
+    pub fn metadata(&self, headers: &HeaderMap, endpoint: &str) -> Option<Value> {
+        self.metadata.document(host(headers), endpoint)
+    }
+
+    /// Whose token this is, at this moment.
+    pub fn prove(&self, bearer: &Bearer, now: Seconds) -> Result<Proved, Rejected> {
+        let bearer = bearer.expose();
         let digest: [u8; 32] = Sha256::digest(bearer).into();
         if let Some(proved) = self.remembered(&digest, now) {
             return Ok(proved);
@@ -132,6 +171,30 @@ impl Authenticator {
         }
         remembered.insert(digest, proved);
     }
+}
+
+impl Rejected {
+    /// For metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Malformed => "malformed",
+            Self::Issuer => "issuer",
+            Self::Algorithm => "algorithm",
+            Self::UnknownKey => "unknown_key",
+            Self::Signature => "signature",
+            Self::Audience => "audience",
+            Self::Expired => "expired",
+            Self::NotYet => "not_yet",
+            Self::Claims => "claims",
+            Self::Key => "key",
+        }
+    }
+}
+
+fn host(headers: &HeaderMap) -> Option<&str> {
+    headers.get(HOST)?.to_str().ok()
 }
 
 #[cfg(test)]

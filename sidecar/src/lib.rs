@@ -40,12 +40,12 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use mcp_policy::Caller;
 use tokio::io::{AsyncRead, AsyncWrite, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::approvals::Desk;
+use crate::authenticate::Identity;
 use crate::books::Books;
 use crate::books::audit::Audit;
 use crate::books::metrics::Metrics;
@@ -276,7 +276,8 @@ impl Gateway {
             None => format!("{}:{}", self.name, destination.port().unwrap_or_default()),
         };
         let link = Arc::new(Link::new(destination, &self.limits, self.books.metrics.clone()));
-        let peer = Peer { caller: Caller::anonymous(peer.ip()), link, server, name: Arc::clone(&self.name) };
+        let identity = Identity::anonymous(peer.ip());
+        let peer = Peer { address: peer.ip(), identity, link, server, name: Arc::clone(&self.name) };
         front::connection::serve(stream, &self.proxy, &peer, &self.limits, &self.drain).await;
     }
 

@@ -3,10 +3,13 @@
 //!
 //! Guarantee: every way out of here that is not `forward` leaves the server untouched.
 
+mod bare;
 mod deliver;
 mod held;
+mod identify;
 mod two_endpoints;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,6 +25,7 @@ use self::held::HeldCalls;
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::gate::Asked;
 use crate::answer::relay::{self, CallAnswer, Holding, ProxyBody};
+use crate::authenticate::Identity;
 use crate::books::{Books, Record};
 use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
 use crate::drain::Drain;
@@ -34,6 +38,7 @@ use crate::message::{self, Id, Malformed, Message, Reason};
 use crate::respond;
 use crate::room::{self, NotHeld, Room};
 use crate::session::Sessions;
+use crate::state::Enforced;
 use crate::two_endpoints::Streams;
 use crate::upstream::{Answer, Destination, Link, SendError};
 use crate::verdict::{Judgement, Received, Verdict, judge, no_policy};
@@ -57,11 +62,13 @@ pub struct Proxy {
     drain: Drain,
 }
 
-/// One connection of a caller.
+/// Who sends a request, and the way that it takes.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// Who is at the other end.
-    pub caller: Caller,
+    /// Where the connection comes from.
+    pub address: IpAddr,
+    /// Who sends the request; of a connection, somebody at its address.
+    pub identity: Identity,
     /// The way to the server that was dialled.
     pub link: Arc<Link>,
     /// That server, for audit lines: [`Peer::name`] and the port.
@@ -81,6 +88,16 @@ struct Asking<'a> {
 }
 
 impl Peer {
+    /// Who sends the request.
+    fn caller(&self) -> &Caller {
+        &self.identity.caller
+    }
+
+    /// The sender of one request on this connection.
+    fn identified(&self, identity: Identity) -> Self {
+        Self { address: self.address, identity, link: Arc::clone(&self.link), server: self.server.clone(), name: Arc::clone(&self.name) }
+    }
+
     /// The server, as conditions name it.
     fn server_name(&self) -> ServerName<'_> {
         // An authority has no slash.
@@ -99,6 +116,8 @@ pub enum Closed {
 
 /// A message that was read.
 struct Arrived {
+    /// What is enforced since the whole of it is there.
+    enforced: Arc<Enforced>,
     record: Record,
     headers: HeaderMap,
     body: Bytes,
@@ -167,19 +186,19 @@ impl Proxy {
 
     /// Answers a request whose end others on the way may have seen elsewhere (rule 12).
     pub async fn refuse_framing(&self, peer: &Peer) -> Result<Response<ProxyBody>, Closed> {
-        let record = self.books.record(&peer.caller, &peer.server).await;
+        let record = self.books.record(peer.caller(), &peer.server).await;
         Ok(refuse(record, &Malformed::bad_request(Reason::Framing, "the request does not say in one way only where it ends")))
     }
 
     /// Writes down that a request's head could not be read. It was answered with a bare 400 or 431.
     pub async fn note_unreadable(&self, peer: &Peer) {
-        self.books.record(&peer.caller, &peer.server).await.malformed(Reason::Head.as_str());
+        self.books.record(peer.caller(), &peer.server).await.malformed(Reason::Head.as_str());
     }
 
     async fn answer(
         self: &Arc<Self>,
         peer: &Peer,
-        request: Request<impl Body<Data = Bytes> + Unpin>,
+        mut request: Request<impl Body<Data = Bytes> + Unpin>,
     ) -> Result<Response<ProxyBody>, Closed> {
         let enforced = self.books.state.enforced();
         if let Some(port) = peer.link.destination().port() {
@@ -205,7 +224,7 @@ impl Proxy {
         }
         let route = match headers::route(request.method(), request.uri(), request.headers(), endpoint) {
             Ok(route) => route,
-            Err(malformed) => return Ok(refuse(self.books.record(&peer.caller, &peer.server).await, &malformed)),
+            Err(malformed) => return Ok(refuse(self.books.record(peer.caller(), &peer.server).await, &malformed)),
         };
         let path = match (peer.link.destination(), route) {
             (Destination::Bridge(_), Route::Discovery) => {
@@ -215,44 +234,49 @@ impl Proxy {
             (_, Route::Discovery) => request.uri().path().to_owned(),
             (Destination::Captured(_) | Destination::Bridge(_), _) => endpoint.to_owned(),
         };
-        match route {
-            Route::Post => self.post(peer, request, path).await,
-            Route::Discovery => Ok(self.forward_bare(peer, Method::GET, path, request.into_parts().0.headers, Asked::Document).await),
-            // 405 is how a server without streams and sessions answers; clients go on without.
-            Route::Get | Route::Delete if !enforced.policies.in_force(&peer.caller) => {
-                self.books.record(&peer.caller, &peer.server).await.refused(&no_policy(), &enforced);
-                let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "No policy is in force.\n");
-                response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
-                Ok(response)
-            }
-            Route::Get => {
-                let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
-                    return self.shut_out(peer, "streams", too_many_streams()).await;
-                };
-                let headers = request.into_parts().0.headers;
-                let resumes = headers.contains_key(LAST_EVENT_ID);
-                let response = self.forward_bare(peer, Method::GET, path, headers, Asked::Stream { resumes }).await;
-                Ok(response.map(|body| Holding::new(body, room).boxed_unsync()))
-            }
-            Route::Delete => {
-                let headers = request.into_parts().0.headers;
-                let response = self.forward_bare(peer, Method::DELETE, path, headers.clone(), Asked::Document).await;
-                self.note_end_of_session(&headers, response.status(), true);
-                Ok(response)
-            }
+        if route == Route::Discovery {
+            return Ok(self.discover(peer, path, request.into_parts().0.headers, &enforced).await);
         }
+        let peer = &match self.identify(peer, request.headers_mut(), &enforced).await {
+            Ok(peer) => peer,
+            Err(answer) => return Ok(answer),
+        };
+        if route == Route::Post {
+            return self.post(peer, request, path, &enforced).await;
+        }
+        let headers = request.into_parts().0.headers;
+        // 405 is how a server without streams and sessions answers; clients go on without.
+        if !enforced.policies.in_force(peer.caller()) {
+            self.books.record(peer.caller(), &peer.server).await.refused(&no_policy(), &enforced);
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "No policy is in force.\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+            return Ok(response);
+        }
+        if route == Route::Delete {
+            return Ok(self.end_session(peer, path, headers).await);
+        }
+        let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
+            return self.shut_out(peer, "streams", too_many_streams()).await;
+        };
+        let response = self.stream(peer, path, headers).await;
+        Ok(response.map(|body| Holding::new(body, room).boxed_unsync()))
     }
 
     /// Refuses a request that is none to the MCP endpoint, for a reason that audit lines name.
     async fn shut_out(&self, peer: &Peer, reason: &'static str, response: Response<ProxyBody>) -> Result<Response<ProxyBody>, Closed> {
-        self.books.record(&peer.caller, &peer.server).await.malformed(reason);
+        self.books.record(peer.caller(), &peer.server).await.malformed(reason);
         Ok(response)
     }
 
     /// Reads a message that is posted, as far as its head and its body agree.
-    async fn receive(&self, peer: &Peer, request: Request<impl Body<Data = Bytes> + Unpin>) -> Result<Arrived, Over> {
-        let mut record = self.books.record(&peer.caller, &peer.server).await;
-        let (head, mut body) = request.into_parts();
+    async fn receive(
+        &self,
+        peer: &Peer,
+        request: Request<impl Body<Data = Bytes> + Unpin>,
+        before: &Arc<Enforced>,
+    ) -> Result<Arrived, Over> {
+        let mut record = self.books.record(peer.caller(), &peer.server).await;
+        let (mut head, mut body) = request.into_parts();
         let body = match timeout(self.limits.body_timeout, self.room.hold(&mut body)).await {
             Ok(Ok((body, taken))) => taken.keep(body),
             Ok(Err(NotHeld::TooLarge)) => {
@@ -272,6 +296,13 @@ impl Proxy {
             }
             Err(_) => return Err(Over::Answered(refuse(record, &Malformed::body_timeout()))),
         };
+        // The policies of this moment, not of the request's head: a body can take its time, and must not outlive a change by that.
+        let enforced = self.books.state.enforced();
+        if !Arc::ptr_eq(before, &enforced)
+            && let Err(barred) = self.identify_again(peer, &mut head.headers, &enforced)
+        {
+            return Err(Over::Answered(self.bar(record, barred, &head.headers, &enforced)));
+        }
         let message = match message::parse(&body) {
             Ok(message) => message,
             Err(malformed) => return Err(Over::Answered(refuse(record, &malformed))),
@@ -283,7 +314,7 @@ impl Proxy {
             Ok(era) => era,
             Err(malformed) => return Err(Over::Answered(refuse(record, &malformed))),
         };
-        Ok(Arrived { record, headers: head.headers, body, message, era })
+        Ok(Arrived { enforced, record, headers: head.headers, body, message, era })
     }
 
     /// A message to the endpoint.
@@ -292,13 +323,12 @@ impl Proxy {
         peer: &Peer,
         request: Request<impl Body<Data = Bytes> + Unpin>,
         path: String,
+        before: &Arc<Enforced>,
     ) -> Result<Response<ProxyBody>, Closed> {
-        let Arrived { mut record, headers, body, message, era } = match self.receive(peer, request).await {
+        let Arrived { enforced, mut record, headers, body, message, era } = match self.receive(peer, request, before).await {
             Ok(arrived) => arrived,
             Err(over) => return over.into(),
         };
-        // The policies of this moment, not of the request's head: a body can take its time, and must not outlive a change by that.
-        let enforced = self.books.state.enforced();
         if let (Era::Modern, Some((id, call))) = (era, message.call())
             && let Err(malformed) = self.books.check_mirrored(call, &headers, &body)
         {
@@ -312,14 +342,14 @@ impl Proxy {
             self.held.cancel(&received, id);
         }
         match judge(&self.books, &enforced, &received, &mut record).await {
-            Judgement::Done(verdict) => Ok(self.act(peer, Arrived { record, headers, body, message, era }, path, verdict).await),
-            Judgement::Held(held) => Ok(self.hold(peer, Arrived { record, headers, body, message, era }, path, enforced, *held).await),
+            Judgement::Done(verdict) => Ok(self.act(peer, Arrived { enforced, record, headers, body, message, era }, path, verdict).await),
+            Judgement::Held(held) => Ok(self.hold(peer, Arrived { enforced, record, headers, body, message, era }, path, *held).await),
         }
     }
 
     fn received<'a>(&'a self, peer: &'a Peer, headers: &'a HeaderMap, message: &'a Message, body: &'a [u8], era: Era) -> Received<'a> {
         Received {
-            caller: &peer.caller,
+            caller: peer.caller(),
             session: headers::session_id(headers).filter(|id| self.sessions.is_open(id)),
             sessions: &self.sessions,
             server: peer.server_name(),
@@ -405,21 +435,6 @@ impl Proxy {
         // What audit policies say of the message is written now: the answer may be a stream that does not end.
         drop(record);
         self.pass(sent, Asking { peer, path, headers, era, decision_id, asked }).await
-    }
-
-    /// Forwards a request without a message.
-    async fn forward_bare(&self, peer: &Peer, method: Method, path: String, headers: HeaderMap, asked: Asked) -> Response<ProxyBody> {
-        let sent = peer.link.forward(method, &path, &headers, Bytes::new()).await;
-        self.pass(sent, Asking { peer, path, headers, era: Era::Legacy, decision_id: String::new(), asked }).await
-    }
-
-    /// A session ends when its client deletes it, or when the server does not know it any more.
-    fn note_end_of_session(&self, request: &HeaderMap, status: StatusCode, deleted: bool) {
-        if let Some(session) = headers::session_id(request)
-            && (status == StatusCode::NOT_FOUND || (deleted && status.is_success()))
-        {
-            self.sessions.closed(session);
-        }
     }
 }
 

@@ -7,12 +7,13 @@
 pub mod approval;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use mcp_policy::{Code, Refusal};
 use serde_json::{Map, Value, json};
 
 use crate::answer::unknown_tool::UnknownTool;
+use crate::authenticate::Rejected;
 use crate::message::era::{Era, LEGACY_REVISIONS, MODERN};
 use crate::message::{INVALID_PARAMS, INVALID_REQUEST, Id, Malformed, SUBSCRIPTION_ID};
 
@@ -21,6 +22,8 @@ pub const DENIAL_KEY: &str = "mcp-policy.dev/denial";
 
 /// The JSON-RPC code of a refused method. Application codes are outside of JSON-RPC's own range; this one reads like its HTTP namesake.
 const DENIED: i64 = 403;
+/// That of a request whose caller has to prove more than it does, after its HTTP namesake as well.
+const UNAUTHENTICATED: i64 = 401;
 const METHOD_NOT_FOUND: i64 = -32601;
 const INTERNAL_ERROR: i64 = -32603;
 
@@ -66,6 +69,31 @@ pub fn unknown_session(id: Option<&Id>) -> Response<Bytes> {
 #[must_use]
 pub fn id_in_use() -> Response<Bytes> {
     malformed(&Malformed::id_in_use())
+}
+
+/// Answers who has to prove more than it does, and tells how ([RFC 6750]). The only refusal with a 401: clients get a token and come
+/// again.
+///
+/// [RFC 6750]: https://www.rfc-editor.org/rfc/rfc6750#section-3
+#[must_use]
+pub fn unauthenticated(rejected: Rejected, challenge: Option<HeaderValue>, decision_id: &str) -> Response<Bytes> {
+    let text =
+        format!("A policy lets in only callers that prove who they are: {rejected}. Nothing was executed. Reference: {decision_id}.");
+    let mut error = error(UNAUTHENTICATED, &text);
+    error.insert("data".to_owned(), keyed(denial(&Refusal::of(Code::Unauthenticated), decision_id)));
+    // Nothing but the head was read, so the id is not known.
+    let mut response = respond_error(StatusCode::UNAUTHORIZED, None, error);
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge.unwrap_or(HeaderValue::from_static("Bearer")));
+    response
+}
+
+/// The document that says whose tokens are taken (RFC 9728). It may depend on the host that was asked, so nobody may keep it for others.
+#[must_use]
+pub fn resource_metadata(document: &Value) -> Response<Bytes> {
+    let mut response = Response::new(document.to_string().into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// The HTTP status under which the modern revision wants an answer of a server.

@@ -10,13 +10,16 @@ use mcp_policy::read::Manifest;
 use mcp_policy::resource::{CallerMatch, OnAuditError};
 use mcp_policy::snapshot::{SNAPSHOT_VERSION, SNAPSHOT_VERSIONS};
 use mcp_policy::{
-    Approvals, Call, CompileErrors, CounterUsage, Counters, Document, Judged, Mode, Outcome, Policies, Policy, PolicyId, Server, Snapshot,
+    Approvals, Call, Caller, CompileErrors, CounterUsage, Counters, Document, Judged, Mode, Outcome, Policies, Policy, PolicyId, Server,
+    Snapshot,
 };
 use mcp_policy::{Reservation, compile_resource};
 use tokio::sync::watch;
 
+use crate::authenticate::{Authenticator, MaterialError};
 use crate::books::store_metrics::StoreMetrics;
 use crate::front::exposure::Exposure;
+use crate::session::owner::Owner;
 use crate::store::{self, AddressError, Answer, Receipt, Store, StoreAddress};
 
 /// The policies in force and what belongs to them. Never changed, only replaced.
@@ -24,6 +27,8 @@ use crate::store::{self, AddressError, Answer, Receipt, Store, StoreAddress};
 pub struct Enforced {
     /// Compiled.
     pub policies: Policies,
+    /// Who callers are; none if no policy asks for a proof.
+    pub authenticator: Option<Authenticator>,
     /// Ports and paths that are open.
     pub exposure: Exposure,
     /// Which snapshot this is; none before the first.
@@ -80,6 +85,15 @@ pub enum ApplyError {
     /// The counter store cannot be.
     #[error(transparent)]
     Store(#[from] AddressError),
+    /// What callers prove themselves with cannot be used.
+    #[error("authentication: {0}")]
+    Authentication(#[from] MaterialError),
+    /// A policy of a file asks for what only an operator can bring.
+    #[error(
+        "policy {0}: server.authentication: callers are proved with keys that the operator fetches, and there is none here; leave the field \
+         out, or guard the server in a cluster"
+    )]
+    NoOperator(PolicyId),
     /// The files cannot be read as policies; all that is wrong, one a line.
     #[error("{0}")]
     File(String),
@@ -106,11 +120,17 @@ impl Enforced {
         });
         let store = snapshot.store.as_ref().map(|store| StoreAddress::parse(&store.url, store.credentials.clone())).transpose()?;
         let enforced = Self::compile(parts, SnapshotId { version: snapshot.version.clone(), sha256: snapshot.sha256.clone() })?;
-        Ok(Self { store, ..enforced })
+        let authenticator = snapshot.authentication.as_deref().map(Authenticator::from_snapshot).transpose()?;
+        let must_prove = authenticator.as_ref().is_some_and(Authenticator::is_required);
+        let policies = if must_prove { enforced.policies.with_callers_that_prove() } else { enforced.policies };
+        Ok(Self { policies, authenticator, store, ..enforced })
     }
 
     /// Compiles the policies of files. `sha256` names the files' content.
     pub fn from_files(policies: &[FilePolicy], sha256: String) -> Result<Self, ApplyError> {
+        if let Some(policy) = policies.iter().find(|policy| policy.manifest.server.authentication.is_some()) {
+            return Err(ApplyError::NoOperator(policy.manifest.id.clone()));
+        }
         let parts = policies.iter().map(|FilePolicy { manifest, revision }| Part {
             id: manifest.id.clone(),
             document: Some(&manifest.document),
@@ -151,7 +171,14 @@ impl Enforced {
             warnings,
             refuses_unaudited,
             store: None,
+            authenticator: None,
         })
+    }
+
+    /// As whom a caller has its sessions and tasks; none where callers need not prove who they are, and so everyone has everyone's.
+    #[must_use]
+    pub fn owner(&self, caller: &Caller) -> Option<Owner> {
+        self.authenticator.as_ref().filter(|authenticator| authenticator.is_required()).map(|_| Owner::of(caller))
     }
 
     /// The revision of a policy that is in force.

@@ -246,7 +246,8 @@ fn judge_request(enforced: &Enforced, received: &Received<'_>, request: &Request
         }
     }
     if task::is_about_one(method) {
-        let Some(tool) = task.as_ref().and_then(|task| received.sessions.tool_of_task(task)) else {
+        let Some(tool) = task.as_ref().and_then(|task| received.sessions.tool_of_task(task, enforced.owner(received.caller).as_ref()))
+        else {
             record.malformed("unknown_task");
             return Verdict::Answered(respond::unknown_task(id));
         };

@@ -21,6 +21,8 @@ pub enum AnswerFault {
     CutOff,
     /// The sidecar ended before the answer did.
     Drained,
+    /// The caller was proved no longer before the answer ended: its key was revoked, or what it showed is taken no more.
+    ProofEnded,
     /// The answer sends the client elsewhere (rule 22), or is none of HTTP's final ones.
     Redirect,
     /// The answer is encoded where it has to be read (rule 16).
@@ -46,6 +48,7 @@ impl AnswerFault {
             Self::TotalTimeout => "total_timeout",
             Self::CutOff => "cut_off",
             Self::Drained => "drained",
+            Self::ProofEnded => "proof_ended",
             Self::Redirect => "redirect",
             Self::Encoded => "encoded",
             Self::TooLarge => "too_large",
@@ -59,9 +62,13 @@ impl AnswerFault {
     pub fn told(self) -> UpstreamFailure {
         match self {
             Self::NotReached => UpstreamFailure::NotReached,
-            Self::NoAnswer | Self::AnswerTimeout | Self::IdleTimeout | Self::TotalTimeout | Self::CutOff | Self::Drained => {
-                UpstreamFailure::NoAnswer
-            }
+            Self::NoAnswer
+            | Self::AnswerTimeout
+            | Self::IdleTimeout
+            | Self::TotalTimeout
+            | Self::CutOff
+            | Self::Drained
+            | Self::ProofEnded => UpstreamFailure::NoAnswer,
             Self::NotHttp | Self::Redirect | Self::Encoded | Self::TooLarge | Self::NoRoom | Self::Unreadable => UpstreamFailure::Unusable,
         }
     }

@@ -17,6 +17,7 @@ use crate::answer::answer_fault::AnswerFault;
 use crate::answer::from_server::{WayBack, Word};
 use crate::answer::gate::{Gate, Judged, Passing};
 use crate::answer::sse::{self, Decoder};
+use crate::authenticate::{Identity, ProofEnd};
 use crate::respond;
 use crate::room::{Room, Taken};
 use crate::state::{Enforced, next_change};
@@ -37,6 +38,8 @@ pub struct Events {
     settling: Option<JoinHandle<()>>,
     ended: bool,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// When who asked is proved no longer; none if nothing was proved that could end.
+    proof: Option<ProofEnd>,
     changes: Option<Changes>,
     /// Whether the client can ask for the rest of it again (`Last-Event-ID`).
     resumable: bool,
@@ -59,10 +62,14 @@ impl Events {
         room: Room,
         max_event: usize,
         closing: WaitForCancellationFutureOwned,
+        identity: &Identity,
     ) -> Self {
         gate.streams();
         let state = &gate.books.state;
-        let changes = gate.asked.is_endless().then(|| Changes { told: state.enforced(), next: Box::pin(next_change(state.changes())) });
+        let is_endless = gate.asked.is_endless();
+        // The answer to a request that was made in time comes to its end, unless the proof was taken back.
+        let proof = (is_endless || !identity.caller.is_anonymous()).then(|| identity.ended(state, is_endless));
+        let changes = is_endless.then(|| Changes { told: state.enforced(), next: Box::pin(next_change(state.changes())) });
         Self {
             answer,
             gate,
@@ -74,9 +81,15 @@ impl Events {
             settling: None,
             ended: false,
             closing: Box::pin(closing),
+            proof,
             changes,
             resumable: false,
         }
+    }
+
+    /// Whether who asked is proved no longer.
+    fn has_lost_its_proof(&mut self, cx: &mut Context<'_>) -> bool {
+        self.proof.as_mut().is_some_and(|proof| proof.as_mut().poll(cx).is_ready())
     }
 
     /// Takes what came from the server.
@@ -144,6 +157,15 @@ impl Events {
         self.ended = true;
     }
 
+    /// The sidecar ends the stream.
+    fn given_up(&mut self, fault: AnswerFault) {
+        // One that has no end of its own has lost nothing.
+        if !self.gate.asked.is_endless() && !self.gate.has_answered() {
+            self.gate.books.metrics.answer_failed(fault);
+        }
+        self.broken(fault);
+    }
+
     /// The policies have changed.
     fn tell(&mut self, told: &Arc<Enforced>) -> Arc<Enforced> {
         let books = &self.gate.books;
@@ -174,11 +196,12 @@ impl Body for Events {
                 self.settling = None;
             }
             if self.closing.as_mut().poll(cx).is_ready() {
-                // A stream that has no end of its own has lost nothing.
-                if !self.gate.asked.is_endless() && !self.gate.has_answered() {
-                    self.gate.books.metrics.answer_failed(AnswerFault::Drained);
-                }
-                self.broken(AnswerFault::Drained);
+                self.given_up(AnswerFault::Drained);
+                continue;
+            }
+            if self.has_lost_its_proof(cx) {
+                self.proof = None;
+                self.given_up(AnswerFault::ProofEnded);
                 continue;
             }
             if let Some(mut changes) = self.changes.take() {

@@ -24,6 +24,7 @@ use crate::message::era::Era;
 use crate::message::{Glance, Id, Outline, ServerWord, server_word};
 use crate::respond;
 use crate::session::Sessions;
+use crate::session::owner::Owner;
 use crate::state::Enforced;
 pub use asked::Asked;
 
@@ -302,7 +303,7 @@ impl Gate {
             }
             Asked::Call { tool, .. } => {
                 if let Some(task) = task::created_by(message) {
-                    self.sessions.task_created(&task, tool);
+                    self.sessions.task_created(&task, tool, Owner::of(&self.caller));
                 }
                 self.books.learn_unknown_tool(tool, message, self.head.as_deref());
                 Ok(None)
@@ -318,7 +319,9 @@ impl Gate {
     /// Whether a notification is about no task, or about one whose result the client could fetch: what it tells is the tool's, too.
     fn may_hear_of_task(&self, enforced: &Enforced, notification: &[u8]) -> bool {
         let Some(task) = task::notified(notification) else { return true };
-        self.sessions.tool_of_task(&task).is_some_and(|tool| enforced.policies.lists(&self.caller, &tool))
+        self.sessions
+            .tool_of_task(&task, enforced.owner(&self.caller).as_ref())
+            .is_some_and(|tool| enforced.policies.lists(&self.caller, &tool))
     }
 
     /// The first message on the stream of a subscription says what the server tells of.

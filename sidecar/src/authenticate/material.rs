@@ -17,6 +17,15 @@ pub enum MaterialError {
         /// The caller that the key was made for.
         name: String,
     },
+    /// The server's own credential cannot stand in a header. It is not told.
+    #[error("credential: what the Secret has is no value of a header")]
+    Credential,
+    /// The server's URL is none.
+    #[error("resource: {resource} is no http or https URL")]
+    Resource {
+        /// What was said.
+        resource: String,
+    },
 }
 
 /// An algorithm that a policy names.

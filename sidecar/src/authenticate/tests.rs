@@ -17,7 +17,7 @@ use mcp_policy::snapshot::{SnapshotAuthentication, SnapshotIssuer, SnapshotKey};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Authenticator, Rejected};
+use super::{Authenticator, Bearer, Proved, Rejected};
 
 const NOW: u64 = 1_800_000_000;
 const ISSUER: &str = "https://id.example.com";
@@ -92,8 +92,12 @@ fn headers(values: &[&str]) -> HeaderMap {
     values.iter().map(|value| (AUTHORIZATION, HeaderValue::from_str(value).unwrap())).collect()
 }
 
+fn prove(authenticator: &Authenticator, headers: &HeaderMap, now: u64) -> Result<Proved, Rejected> {
+    authenticator.prove(&Bearer::of(headers)?, now)
+}
+
 fn ask(authenticator: &Authenticator, token: &str, now: u64) -> Result<String, Rejected> {
-    authenticator.prove(&headers(&[&format!("Bearer {token}")]), now).map(|proved| proved.caller.to_string())
+    prove(authenticator, &headers(&[&format!("Bearer {token}")]), now).map(|proved| proved.caller.to_string())
 }
 
 #[test]
@@ -101,7 +105,7 @@ fn a_valid_token_proves_its_subject_until_it_ends() {
     let key = Rsa::new("1");
     let authenticator = trusting(&[key.jwk()]);
     let token = key.token(&claims());
-    let proved = authenticator.prove(&headers(&[&format!("bEARER   {token} ")]), NOW).unwrap();
+    let proved = prove(&authenticator, &headers(&[&format!("bEARER   {token} ")]), NOW).unwrap();
     assert_eq!(proved.until, Some(NOW + 90));
     let Caller::Jwt { issuer, subject, claims } = proved.caller else { panic!("{:?}", proved.caller) };
     assert_eq!((issuer.as_str(), subject.as_str(), &claims["groups"]), (ISSUER, "alice", &json!(["ops"])));
@@ -178,7 +182,7 @@ fn each_attack_is_rejected() {
         ("two tokens", headers(&[&format!("Bearer {valid}, Bearer {valid}")]), Rejected::Malformed),
         ("only the scheme", headers(&["Bearer"]), Rejected::Missing),
     ] {
-        assert_eq!(authenticator.prove(&headers, NOW), Err(expected), "{what}");
+        assert_eq!(prove(&authenticator, &headers, NOW), Err(expected), "{what}");
     }
 }
 

@@ -19,6 +19,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::answer::answer_fault::AnswerFault;
+use crate::authenticate::Rejected;
 use crate::state::State;
 
 /// Content type of [`Metrics::openmetrics`].
@@ -42,6 +43,7 @@ pub struct Metrics {
     limit_refusals: Family<LimitLabels, Counter>,
     without_session: Family<LimitLabels, Counter>,
     malformed: Family<MalformedLabels, Counter>,
+    unproved: Family<UnprovedLabels, Counter>,
     decision_duration: Histogram,
     upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram>,
     upstream_faults: Family<FaultLabels, Counter>,
@@ -62,6 +64,11 @@ struct DecisionLabels {
 struct LimitLabels {
     policy: String,
     counter: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct UnprovedLabels {
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -104,6 +111,7 @@ impl Metrics {
         let limit_refusals = Family::default();
         let without_session = Family::default();
         let malformed = Family::default();
+        let unproved = Family::default();
         let decision_duration = Histogram::new(DECISION_BUCKETS);
         let upstream_duration: Family<ToolLabels, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(UPSTREAM_BUCKETS));
@@ -118,6 +126,8 @@ impl Metrics {
         registry.register("limit_without_session", help, without_session.clone());
         let help = "Messages refused before any rule, and messages of servers that were dropped, by sender and reason";
         registry.register("malformed", help, malformed.clone());
+        let help = "Requests that proved no caller though callers can prove themselves, by reason";
+        registry.register("unproved_requests", help, unproved.clone());
         registry.register("decision_duration_seconds", "Time to decide one call", decision_duration.clone());
         registry.register(
             "upstream_duration_seconds",
@@ -138,6 +148,7 @@ impl Metrics {
             limit_refusals,
             without_session,
             malformed,
+            unproved,
             decision_duration,
             upstream_duration,
             upstream_faults,
@@ -191,6 +202,11 @@ impl Metrics {
     /// Counts a message of the `client` that was refused before any rule, or one of the `server` that was dropped.
     pub fn malformed(&self, from: &'static str, reason: &'static str) {
         self.malformed.get_or_create(&MalformedLabels { from, reason }).inc();
+    }
+
+    /// Counts a request that proves no caller, where callers can prove themselves.
+    pub fn unproved(&self, rejected: Rejected) {
+        self.unproved.get_or_create(&UnprovedLabels { reason: rejected.as_str() }).inc();
     }
 
     /// Notes how long a decision took.

@@ -5,7 +5,7 @@
 use std::io::Write;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use httparse::{EMPTY_HEADER, Status};
 use jiff::Timestamp;
@@ -142,7 +142,9 @@ fn headers(head: &Bytes, places: &[Place]) -> Result<HeaderMap, Fault> {
     let mut headers = HeaderMap::with_capacity(places.len());
     for [a, b, c, d] in places {
         let name = HeaderName::from_bytes(&head[*a as usize..*b as usize]).map_err(|_| Fault::Unreadable)?;
-        let value = HeaderValue::from_maybe_shared(head.slice(*c as usize..*d as usize)).map_err(|_| Fault::Unreadable)?;
+        let mut value = HeaderValue::from_maybe_shared(head.slice(*c as usize..*d as usize)).map_err(|_| Fault::Unreadable)?;
+        // No `Debug` shows it.
+        value.set_sensitive(name == AUTHORIZATION);
         headers.append(name, value);
     }
     Ok(headers)

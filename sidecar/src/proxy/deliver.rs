@@ -16,6 +16,7 @@ use crate::answer::gate::{Asked, Gate, Judged, Passed, Passing};
 use crate::answer::relay::{self, Beginning, CallAnswer, Followed, ProxyBody, Untouched};
 use crate::front::headers::{self, Carrier, SESSION_ID};
 use crate::room::{NotHeld, Taken};
+use crate::session::owner::Owner;
 use crate::upstream::{Answer, SendError};
 
 impl Proxy {
@@ -39,19 +40,20 @@ impl Proxy {
     /// Passes an answer on as far as it may pass.
     pub(super) async fn deliver(&self, head: Parts, answer: Answer, asking: Asking<'_>, call: Option<CallAnswer>) -> Response<ProxyBody> {
         let carrier = headers::carrier(&head.headers);
-        let reads = asking.asked.has_to_be_read(&self.books.state.enforced().policies, &asking.peer.caller);
+        let reads = asking.asked.has_to_be_read(&self.books.state.enforced().policies, asking.peer.caller());
         // Under any other status clients take nothing for the answer but an error.
         let binds = asking.asked.is_mcp() && head.status.is_success();
         if !asking.asked.is_mcp() || (!reads && (carrier == Carrier::Other || (carrier == Carrier::Json && !binds && call.is_none()))) {
             return respond_with(head, headers::Body::Untouched, Untouched::new(answer, call).boxed_unsync());
         }
         let closing = if asking.asked.is_endless() { self.drain.closing() } else { self.drain.deadline() };
+        let identity = &asking.peer.identity;
         let (mut gate, way) = self.gate(asking, &head, call);
         if headers::is_encoded(&head.headers) {
             return own(gate.refuse(AnswerFault::Encoded));
         }
         if carrier == Carrier::EventStream {
-            let events = Events::new(answer, gate, way, self.room.clone(), self.limits.event_bytes, closing);
+            let events = Events::new(answer, gate, way, self.room.clone(), self.limits.event_bytes, closing, identity);
             return respond_with(head, headers::Body::Replaced, events.boxed_unsync());
         }
         if reads {
@@ -84,14 +86,14 @@ impl Proxy {
             if let (Asked::Handshake { .. }, Some(session)) =
                 (&asked, headers::session_id(&head.headers).filter(|_| head.status.is_success()))
             {
-                self.sessions.opened(session);
+                self.sessions.opened(session, Owner::of(peer.caller()));
             }
         }
         let is_of_unlisted = matches!(&asked, Asked::Call { tool, .. } if !self.books.has_listed(tool));
         let gate = Gate {
             head: is_of_unlisted.then(|| Box::new((head.status, head.headers.clone()))),
             books: Arc::clone(&self.books),
-            caller: peer.caller.clone(),
+            caller: peer.caller().clone(),
             server: peer.server.clone(),
             session: headers::session_id(&headers).map(str::to_owned),
             sessions: Arc::clone(&self.sessions),
@@ -102,7 +104,7 @@ impl Proxy {
             passed: Passed::default(),
         };
         let (books, link) = (Arc::clone(&self.books), Arc::clone(&peer.link));
-        let way = WayBack { books, caller: peer.caller.clone(), server: peer.server.clone(), link, path, headers, era };
+        let way = WayBack { books, caller: peer.caller().clone(), server: peer.server.clone(), link, path, headers, era };
         (gate, Arc::new(way))
     }
 }

@@ -17,7 +17,6 @@ use crate::answer::progress::{self, Progress};
 use crate::answer::relay::ProxyBody;
 use crate::message::{Id, Message};
 use crate::respond;
-use crate::state::Enforced;
 use crate::verdict::{Held, Received, Verdict, wait};
 
 /// The calls that are held, by caller, session and id.
@@ -50,27 +49,20 @@ fn key(received: &Received<'_>, id: &Id) -> (String, String, Id) {
 
 impl Proxy {
     /// Holds a call open, then answers it.
-    pub(super) async fn hold(
-        self: &Arc<Self>,
-        peer: &Peer,
-        arrived: Arrived,
-        path: String,
-        enforced: Arc<Enforced>,
-        held: Held,
-    ) -> Response<ProxyBody> {
+    pub(super) async fn hold(self: &Arc<Self>, peer: &Peer, arrived: Arrived, path: String, held: Held) -> Response<ProxyBody> {
         let progress = match &arrived.message {
             Message::Request(request) if takes_events(&arrived.headers) => request.progress.clone(),
             _ => None,
         };
         let Some((progress, (id, call))) = progress.zip(arrived.message.call()) else {
-            return self.wait(peer, arrived, path, &enforced, held).await;
+            return self.wait(peer, arrived, path, held).await;
         };
         let says = respond::approval::progress(&progress, &held.approval);
         let broken =
             respond::upstream_failed_call(id, arrived.era, &call.name, respond::UpstreamFailure::Unusable, arrived.record.decision_id());
         let (proxy, peer, id) = (Arc::clone(self), peer.clone(), id.clone());
         let answer = async move {
-            let response = proxy.wait(&peer, arrived, path, &enforced, held).await;
+            let response = proxy.wait(&peer, arrived, path, held).await;
             progress::as_events(response, &id, broken.into_body()).await
         };
         let mut response = Response::new(Progress::new(answer, says).boxed_unsync());
@@ -79,10 +71,10 @@ impl Proxy {
         response
     }
 
-    async fn wait(&self, peer: &Peer, mut arrived: Arrived, path: String, enforced: &Enforced, held: Held) -> Response<ProxyBody> {
+    async fn wait(&self, peer: &Peer, mut arrived: Arrived, path: String, held: Held) -> Response<ProxyBody> {
         let otherwise = held.answer.clone();
         let verdict = {
-            let Arrived { record, headers, body, message, era } = &mut arrived;
+            let Arrived { enforced, record, headers, body, message, era } = &mut arrived;
             let received = self.received(peer, headers, message, body, *era);
             let (cancelled, _until_it_is_answered) = self.held.hold(&received);
             tokio::select! {

@@ -8,6 +8,7 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use http_body_util::BodyExt;
 
+use super::identify::Barred;
 use super::{Arrived, Closed, LAST_EVENT_ID, Peer, Proxy, is_usable, own, plain, refuse, respond_with, too_many_streams};
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::gate::Asked;
@@ -17,6 +18,7 @@ use crate::front::headers::{self, Carrier, Route};
 use crate::message::era::{self, Era};
 use crate::message::{Malformed, Message};
 use crate::respond;
+use crate::session::owner::Owner;
 use crate::state::Enforced;
 use crate::two_endpoints::{Opening, Session, Stream};
 use crate::upstream::Destination;
@@ -74,17 +76,23 @@ impl Proxy {
     pub(super) async fn answer_at(
         &self,
         peer: &Peer,
-        request: Request<impl Body<Data = Bytes> + Unpin>,
+        mut request: Request<impl Body<Data = Bytes> + Unpin>,
         place: Place,
-        enforced: &Enforced,
+        enforced: &Arc<Enforced>,
     ) -> Result<Response<ProxyBody>, Closed> {
         let route = headers::route(request.method(), request.uri(), request.headers(), place.path());
         match (place, route) {
-            (Place::Stream(path), Ok(Route::Get)) => self.open(peer, request.into_parts().0.headers, path, enforced).await,
-            (Place::Messages(session), Ok(Route::Post)) => self.post_for(peer, request, &session).await,
+            (Place::Stream(path), Ok(Route::Get)) => match self.identify(peer, request.headers_mut(), enforced).await {
+                Ok(peer) => self.open(&peer, request.into_parts().0.headers, path, enforced).await,
+                Err(answer) => Ok(answer),
+            },
+            (Place::Messages(session), Ok(Route::Post)) => match self.identify(peer, request.headers_mut(), enforced).await {
+                Ok(peer) => self.post_for(&peer, request, &session, enforced).await,
+                Err(answer) => Ok(answer),
+            },
             (place, route) => {
                 let malformed = route.err().unwrap_or_else(headers::wrong_method);
-                let mut response = refuse(self.books.record(&peer.caller, &peer.server).await, &malformed);
+                let mut response = refuse(self.books.record(peer.caller(), &peer.server).await, &malformed);
                 if response.status() == StatusCode::METHOD_NOT_ALLOWED {
                     response.headers_mut().insert(ALLOW, place.allow());
                 }
@@ -95,8 +103,8 @@ impl Proxy {
 
     /// Opens a stream.
     async fn open(&self, peer: &Peer, mut headers: HeaderMap, path: String, enforced: &Enforced) -> Result<Response<ProxyBody>, Closed> {
-        if !enforced.policies.in_force(&peer.caller) {
-            self.books.record(&peer.caller, &peer.server).await.refused(&no_policy(), enforced);
+        if !enforced.policies.in_force(peer.caller()) {
+            self.books.record(peer.caller(), &peer.server).await.refused(&no_policy(), enforced);
             return Ok(plain(StatusCode::NOT_FOUND, "No policy is in force.\n"));
         }
         let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
@@ -123,7 +131,7 @@ impl Proxy {
             books: Arc::clone(&self.books),
             sessions: Arc::clone(&self.sessions),
             streams: Arc::clone(&self.event_streams),
-            caller: peer.caller.clone(),
+            identity: peer.identity.clone(),
             server: peer.server.clone(),
             link: Arc::clone(&peer.link),
             path,
@@ -139,24 +147,27 @@ impl Proxy {
         peer: &Peer,
         request: Request<impl Body<Data = Bytes> + Unpin>,
         session: &Session,
+        before: &Arc<Enforced>,
     ) -> Result<Response<ProxyBody>, Closed> {
-        let Arrived { mut record, headers, body, message, era } = match self.receive(peer, request).await {
+        let Arrived { enforced, mut record, headers, body, message, era } = match self.receive(peer, request, before).await {
             Ok(arrived) => arrived,
             Err(over) => return over.into(),
         };
+        let channel = &session.channel;
+        if enforced.owner(peer.caller()).is_some_and(|owner| owner != Owner::of(channel.caller())) {
+            return Ok(self.bar(record, Barred::Foreign, &headers, &enforced));
+        }
         if era == Era::Modern {
             return Ok(refuse(record, &era::unsupported(era::MODERN).with_id(message.id().cloned())));
         }
-        let channel = &session.channel;
         if let Message::Request(request) = &message
             && channel.expects(&request.id)
         {
             return Ok(refuse(record, &Malformed::id_in_use()));
         }
         let verdict = {
-            let enforced = self.books.state.enforced();
             let received = Received {
-                caller: &peer.caller,
+                caller: peer.caller(),
                 session: Some(channel.session()),
                 sessions: &self.sessions,
                 server: peer.server_name(),

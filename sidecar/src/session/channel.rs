@@ -20,6 +20,7 @@ use crate::message::era::Era;
 use crate::message::{Id, SUBSCRIPTION_ID, ServerWord, server_word};
 use crate::respond;
 use crate::session::Sessions;
+use crate::session::owner::Owner;
 use crate::session::pending::Pending;
 use crate::state::Enforced;
 
@@ -56,7 +57,7 @@ impl Channel {
     /// A channel of this session between a caller and a server, as audit lines name them. The session is open from now on.
     #[must_use]
     pub fn new(books: Arc<Books>, caller: Caller, server: String, session: String, sessions: Arc<Sessions>) -> Self {
-        sessions.opened(&session);
+        sessions.opened(&session, Owner::of(&caller));
         let told = Mutex::new(books.state.enforced());
         Self { books, caller, server, session, sessions, pending: Mutex::default(), told }
     }

@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame};
-use mcp_policy::Caller;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -19,6 +18,7 @@ use super::{Open, Streams, endpoint};
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::from_server::WayBack;
 use crate::answer::sse::{self, Decoder};
+use crate::authenticate::{Identity, ProofEnd};
 use crate::books::Books;
 use crate::drain::Drain;
 use crate::message::era::Era;
@@ -41,7 +41,7 @@ pub struct Opening {
     /// The streams that are open.
     pub streams: Arc<Streams>,
     /// Who opened it.
-    pub caller: Caller,
+    pub identity: Identity,
     /// The server, for audit lines.
     pub server: String,
     /// The way to it.
@@ -70,6 +70,8 @@ pub struct Stream {
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
     deadline: Pin<Box<WaitForCancellationFutureOwned>>,
     changes: Pin<Box<dyn Future<Output = watch::Receiver<()>> + Send>>,
+    /// When who opened it is proved no longer.
+    proof: ProofEnd,
 }
 
 impl Stream {
@@ -77,6 +79,7 @@ impl Stream {
     #[must_use]
     pub fn new(answer: Answer, opening: Opening, room: Room, max_event: usize, drain: &Drain) -> Self {
         let changes = Box::pin(next_change(opening.books.state.changes()));
+        let proof = opening.identity.ended(&opening.books.state, true);
         Self {
             answer,
             opening,
@@ -90,6 +93,7 @@ impl Stream {
             closing: Box::pin(drain.closing()),
             deadline: Box::pin(drain.deadline()),
             changes,
+            proof,
         }
     }
 
@@ -138,10 +142,10 @@ impl Stream {
 
     /// The server announces where messages are posted.
     fn begin(&mut self, frame: &sse::Frame, announced: &[u8]) {
-        let Opening { books, sessions, streams, caller, server, link, path, headers } = &self.opening;
+        let Opening { books, sessions, streams, identity, server, link, path, headers } = &self.opening;
         let open = endpoint::target(announced, path).and_then(|target| {
             streams.announced(server, target.clone(), || {
-                Channel::new(Arc::clone(books), caller.clone(), server.clone(), target, Arc::clone(sessions))
+                Channel::new(Arc::clone(books), identity.caller.clone(), server.clone(), target, Arc::clone(sessions))
             })
         });
         let Some(open) = open else {
@@ -152,7 +156,7 @@ impl Stream {
         self.ready.push_back(if *announced == *target.as_bytes() { frame.raw().clone() } else { frame.with_data(target.as_bytes()) });
         let way = WayBack {
             books: Arc::clone(books),
-            caller: caller.clone(),
+            caller: identity.caller.clone(),
             server: server.clone(),
             link: Arc::clone(link),
             path: target,
@@ -200,6 +204,10 @@ impl Body for Stream {
             let is_idle = self.open.as_ref().is_none_or(|(open, _)| open.session.channel.is_idle());
             if (self.closing.as_mut().poll(cx).is_ready() && is_idle) || self.deadline.as_mut().poll(cx).is_ready() {
                 self.end(AnswerFault::Drained);
+                continue;
+            }
+            if self.proof.as_mut().poll(cx).is_ready() {
+                self.end(AnswerFault::ProofEnded);
                 continue;
             }
             if let Poll::Ready(receiver) = self.changes.as_mut().poll(cx) {
