@@ -76,8 +76,12 @@ closed_set! {
     Admission {
         /// The pod was patched.
         Inject = "inject",
-        /// Nothing to do.
-        Skip = "skip",
+        /// No policy selects the pod.
+        NotSelected = "not_selected",
+        /// It was as it should be: the second look after another webhook changed something, or a copy of a governed pod.
+        Complete = "complete",
+        /// The kubelet's image of a static pod.
+        MirrorPod = "mirror_pod",
         /// The pod was refused.
         Reject = "reject",
         /// The request could not be answered.

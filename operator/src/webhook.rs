@@ -73,10 +73,11 @@ impl Webhook {
         let namespace = request.namespace.as_deref().unwrap_or_default();
         let response = AdmissionResponse::from(&request);
         if !self.world.policies().want_sidecar(namespace, &labels(&pod)) {
-            return (response, Admission::Skip);
+            return (response, Admission::NotSelected);
         }
         match inject::inject(&pod, &self.settings) {
-            Outcome::Skip(Skipped::Complete | Skipped::MirrorPod) => (response, Admission::Skip),
+            Outcome::Skip(Skipped::Complete) => (response, Admission::Complete),
+            Outcome::Skip(Skipped::MirrorPod) => (response, Admission::MirrorPod),
             Outcome::Reject(message) => {
                 tracing::info!(pod.namespace = namespace, message, "rejected a pod");
                 (response.deny(format!("mcp-policy cannot govern this pod: {message}")), Admission::Reject)

@@ -52,8 +52,13 @@ async fn send(webhook: &Arc<Webhook>, body: impl Into<Body>) -> (StatusCode, Val
     (status, serde_json::from_slice(&body).unwrap_or_default())
 }
 
-/// Sends the creation of a pod. The pod itself has no namespace, as is usual for those that controllers make.
+/// Sends the creation of a pod. It itself has no namespace, as is usual for those that controllers make.
 async fn create(webhook: &Arc<Webhook>, namespace: &str, labels: Value, spec: Value) -> Value {
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "generateName": "web-", "labels": labels }, "spec": spec });
+    review(webhook, namespace, pod).await
+}
+
+async fn review(webhook: &Arc<Webhook>, namespace: &str, pod: Value) -> Value {
     let review = json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -65,7 +70,7 @@ async fn create(webhook: &Arc<Webhook>, namespace: &str, labels: Value, spec: Va
             "operation": "CREATE",
             "userInfo": {},
             "dryRun": false,
-            "object": { "apiVersion": "v1", "kind": "Pod", "metadata": { "generateName": "web-", "labels": labels }, "spec": spec },
+            "object": pod,
         },
     });
     let (status, answer) = send(webhook, review.to_string()).await;
@@ -108,7 +113,24 @@ async fn other_pods_and_other_namespaces_are_left_alone() {
         assert_eq!(response["allowed"], true);
         assert_eq!(response["patch"], Value::Null);
     }
-    assert!(webhook.metrics.openmetrics().unwrap().contains("admissions_total{result=\"skip\"} 3"));
+    assert!(webhook.metrics.openmetrics().unwrap().contains("admissions_total{result=\"not_selected\"} 3"));
+}
+
+#[tokio::test]
+async fn a_pod_that_is_seen_again_is_left_alone_and_counted_by_its_own_name() {
+    let webhook = webhook(true);
+    let response = create(&webhook, "imaging", json!({ "app": "web" }), app()).await;
+    let patch: Vec<u8> = serde_json::from_value(response["patch"].clone()).unwrap();
+    let mut pod = json!({ "metadata": { "generateName": "web-", "labels": { "app": "web" } }, "spec": app() });
+    json_patch::patch(&mut pod, &serde_json::from_slice::<json_patch::Patch>(&patch).unwrap()).unwrap();
+    let mirror =
+        json!({ "metadata": { "labels": { "app": "web" }, "annotations": { "kubernetes.io/config.mirror": "x" } }, "spec": app() });
+    for (pod, reason) in [(pod, "complete"), (mirror, "mirror_pod")] {
+        let response = review(&webhook, "imaging", pod).await;
+        assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null), "{reason}");
+        let text = webhook.metrics.openmetrics().unwrap();
+        assert!(text.contains(&format!("admissions_total{{result=\"{reason}\"}} 1")), "{text}");
+    }
 }
 
 #[tokio::test]
