@@ -12,6 +12,7 @@ use http::header::AUTHORIZATION;
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenReviewStatus};
 use kube::Client;
 use kube::api::{Api, PostParams};
+use mcp_policy::snapshot::hex_sha256;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -59,20 +60,45 @@ const MAX_CONCURRENT: usize = 32;
 pub struct Reviewer {
     api: Api<TokenReview>,
     permits: Semaphore,
-    cache: Mutex<HashMap<String, (Sender, Instant)>>,
+    cache: Mutex<Cache>,
+}
+
+/// Answers by the digests of their tokens: a token takes more than a kilobyte, and is nothing to keep.
+struct Cache {
+    answers: HashMap<String, (Sender, Instant)>,
+    swept: Instant,
+}
+
+impl Cache {
+    fn get(&self, digest: &str) -> Option<Sender> {
+        self.answers.get(digest).filter(|(_, at)| at.elapsed() < CACHE).map(|(sender, _)| sender.clone())
+    }
+
+    fn insert(&mut self, digest: String, sender: Sender) {
+        if self.swept.elapsed() >= CACHE {
+            self.answers.retain(|_, (_, at)| at.elapsed() < CACHE);
+            self.answers.shrink_to_fit();
+            self.swept = Instant::now();
+        }
+        if self.answers.len() < MAX_CACHED {
+            self.answers.insert(digest, (sender, Instant::now()));
+        }
+    }
 }
 
 impl Reviewer {
     /// Asks the API server with this client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { api: Api::all(client), permits: Semaphore::new(MAX_CONCURRENT), cache: Mutex::default() }
+        let cache = Cache { answers: HashMap::new(), swept: Instant::now() };
+        Self { api: Api::all(client), permits: Semaphore::new(MAX_CONCURRENT), cache: Mutex::new(cache) }
     }
 
     /// Who sent a request with these headers.
     pub async fn sender(&self, headers: &HeaderMap) -> Result<Sender, ReviewError> {
         let token = bearer(headers).ok_or(ReviewError::Unauthenticated)?;
-        if let Some(sender) = self.cached(token) {
+        let digest = hex_sha256(token.as_bytes());
+        if let Some(sender) = self.lock().get(&digest) {
             return Ok(sender);
         }
         // The semaphore is never closed.
@@ -81,22 +107,11 @@ impl Reviewer {
         let review = TokenReview { spec, ..TokenReview::default() };
         let review = self.api.create(&PostParams::default(), &review).await.map_err(|error| ReviewError::Unavailable(Box::new(error)))?;
         let sender = review.status.and_then(read).ok_or(ReviewError::Unauthenticated)?;
-        let mut cache = self.lock();
-        if cache.len() >= MAX_CACHED {
-            cache.retain(|_, (_, at)| at.elapsed() < CACHE);
-        }
-        if cache.len() < MAX_CACHED {
-            cache.insert(token.to_owned(), (sender.clone(), Instant::now()));
-        }
+        self.lock().insert(digest, sender.clone());
         Ok(sender)
     }
 
-    fn cached(&self, token: &str) -> Option<Sender> {
-        let cache = self.lock();
-        cache.get(token).filter(|(_, at)| at.elapsed() < CACHE).map(|(sender, _)| sender.clone())
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, (Sender, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

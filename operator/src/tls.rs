@@ -6,7 +6,7 @@ use arc_swap::ArcSwapOption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
 
@@ -58,6 +58,9 @@ impl ResolvesServerCert for Served {
 pub fn server_config(served: Arc<Served>) -> ServerConfig {
     let mut config = ServerConfig::builder().with_no_client_auth().with_cert_resolver(served);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // Nobody resumes: each sidecar reads the CA anew for each connection.
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     config
 }
 
