@@ -22,5 +22,6 @@ pub mod pod;
 pub mod policy;
 pub mod sandbox;
 pub mod table;
+pub mod traffic;
 pub mod wait;
 pub mod wire;

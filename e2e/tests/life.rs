@@ -1,9 +1,12 @@
 //! A governed pod lives and ends as it would without the sidecar.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests: whatever goes wrong fails the test")]
 
+use std::env;
+
 use mcp_policy_e2e::{
     cluster::busybox,
     sandbox::{Sandbox, bare},
+    traffic::Traffic,
     wait::until,
 };
 use serde_json::json;
@@ -73,4 +76,35 @@ fn a_namespace_that_does_not_admit_the_capture_says_so() {
             other => Err(format!("{other:?}")),
         });
     }
+}
+
+#[test]
+fn fifty_sessions_with_streams_lose_no_call_in_a_rolling_update() {
+    if env::var_os("KUBECONFIG").is_some() {
+        // Addresses of Services are not reached from here in somebody else's cluster.
+        return;
+    }
+    let sandbox = Sandbox::new("rolling");
+    sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, tools: {list_datastores: {}}");
+    sandbox.until_condition("imaging", "Accepted", "True");
+    let first = sandbox.imaging();
+    // As without the sidecar: a server must not end before the cluster has ceased to send it calls.
+    let lingers =
+        json!({"spec": {"template": {"spec": {"containers": [{"name": "server", "lifecycle": {"preStop": {"sleep": {"seconds": 5}}}}]}}}});
+    sandbox.kubectl(&["patch", "deployment", "healthimaging-mcp", "-p", &lingers.to_string()]);
+    let mut pod = sandbox.rolled_out("healthimaging-mcp");
+    sandbox.kubectl(&["wait", "--for=delete", &format!("pod/{}", first.name), "--timeout=60s"]);
+    sandbox.until_programmed("imaging");
+    let traffic = Traffic::begin(&sandbox, 50);
+    for _ in 0..2 {
+        sandbox.kubectl(&["rollout", "restart", "deployment/healthimaging-mcp"]);
+        let next = sandbox.rolled_out("healthimaging-mcp");
+        assert_ne!(next.name, pod.name);
+        sandbox.kubectl(&["wait", "--for=delete", &format!("pod/{}", pod.name), "--timeout=60s"]);
+        pod = next;
+    }
+    assert!(pod.injected());
+    let seen = traffic.end();
+    assert!(seen.sessions >= 150 && seen.streams >= 150, "not every agent moved to the next pod, twice: {seen:?}");
+    assert!(seen.allowed > 500 && seen.denied > 500, "{seen:?}");
 }
