@@ -30,12 +30,13 @@ impl Loaded {
                 Err(wrong) => errors.extend(wrong),
             }
         }
-        if errors.is_empty() { Ok(Self { policies: Policies::new(each.clone()), each, manifests }) } else { Err(errors) }
+        let callers_prove = manifests.iter().any(|manifest| manifest.mode.is_enforce() && manifest.server.authentication.is_some());
+        if errors.is_empty() { Ok(Self { policies: together(&each, callers_prove), each, manifests }) } else { Err(errors) }
     }
 
-    /// Policies that stand in no file.
-    pub fn of_cluster(each: Vec<Policy>) -> Self {
-        Self { policies: Policies::new(each.clone()), each, manifests: Vec::new() }
+    /// Policies that stand in no file. `callers_prove` says whether one that enforces asks callers who they are.
+    pub fn of_cluster(each: Vec<Policy>, callers_prove: bool) -> Self {
+        Self { policies: together(&each, callers_prove), each, manifests: Vec::new() }
     }
 
     /// The file of a policy.
@@ -57,4 +58,9 @@ impl Loaded {
     fn manifest(&self, id: &PolicyId) -> Option<&Manifest> {
         self.manifests.iter().find(|manifest| manifest.id == *id)
     }
+}
+
+fn together(each: &[Policy], callers_prove: bool) -> Policies {
+    let policies = Policies::new(each.to_vec());
+    if callers_prove { policies.with_callers_that_prove() } else { policies }
 }

@@ -72,6 +72,8 @@ struct Judged {
 struct Revision {
     selection: Selection,
     policy: Policy,
+    /// Whether it enforces, and asks callers who they are.
+    callers_prove: bool,
 }
 
 /// The pods that a revision governs.
@@ -93,6 +95,7 @@ fn enforced(pod: &Value, namespace: &str, namespace_labels: &Labels, policies: &
             "pod {name} of namespace {namespace} is not governed: no policy selects it, and it has no sidecar, so every call reaches its server"
         );
     }
+    let callers_prove = governing.iter().filter_map(|judged| judged.in_force.as_ref()).any(|revision| revision.callers_prove);
     for judged in governing {
         let Judged { id, generation, observed, in_force, account, unenforced, .. } = judged;
         notes.push(account);
@@ -107,7 +110,7 @@ fn enforced(pod: &Value, namespace: &str, namespace_labels: &Labels, policies: &
         notes.push(format!("the pod has no container {SIDECAR}: nothing of this is enforced until it is created anew"));
     }
     notes.push("what the pod's counters hold is not known here; they are taken as empty".to_owned());
-    Ok(Asked { loaded: Loaded::of_cluster(each), namespace: namespace.to_owned(), name, notes })
+    Ok(Asked { loaded: Loaded::of_cluster(each, callers_prove), namespace: namespace.to_owned(), name, notes })
 }
 
 impl Judged {
@@ -153,10 +156,11 @@ impl Revision {
             Kind::Namespaced => read::spec(spec).map(|spec| (None, spec)),
             Kind::Cluster => read::cluster_spec(spec).map(|spec| (Some(spec.namespace_selector), spec.policy)),
         };
-        let (namespaces, PolicySpec { selector: pods, from, mode, document, .. }) = read.map_err(|errors| errors.to_string())?;
+        let (namespaces, PolicySpec { selector: pods, server, from, mode, document, .. }) = read.map_err(|errors| errors.to_string())?;
         let policy = mcp_policy::compile_resource(id.clone(), from.as_deref(), mode, &document)
             .map_err(|errors| errors.0.iter().map(|error| format!("spec.{error}")).collect::<Vec<_>>().join("; "))?;
-        Ok(Self { selection: Selection { namespaces, pods }, policy })
+        let callers_prove = mode.is_enforce() && server.authentication.is_some();
+        Ok(Self { selection: Selection { namespaces, pods }, policy, callers_prove })
     }
 }
 
