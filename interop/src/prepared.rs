@@ -28,6 +28,11 @@ pub fn redis_server() -> String {
     SERVER.get_or_init(|| prepare(&["redis"])).clone()
 }
 
+/// An OpenTelemetry collector with the components of `collector/main.go`.
+pub fn collector() -> String {
+    prepare(&["collector"])
+}
+
 fn prepare(what: &[&str]) -> String {
     let output = Command::new(folder().join("prepare")).args(what).stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success(), "prepare {what:?} failed");

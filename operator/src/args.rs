@@ -67,6 +67,10 @@ pub struct Args {
     #[arg(long, env = "MCP_POLICY_SIDECAR_LOG", default_value = "info")]
     pub sidecar_log: String,
 
+    /// Base URL of the collector that takes the sidecars' spans over OTLP; without it they make none.
+    #[arg(long, env = "MCP_POLICY_SIDECAR_OTLP_ENDPOINT")]
+    pub sidecar_otlp_endpoint: Option<String>,
+
     /// Namespaces that no cluster policy governs, besides the operator's own: those that webhook and admission policies leave out.
     #[arg(long, env = "MCP_POLICY_UNGOVERNED_NAMESPACES", value_delimiter = ',', default_value = "kube-system,kube-node-lease")]
     pub ungoverned_namespaces: Vec<String>,
@@ -177,6 +181,7 @@ impl Args {
             pull_policy: self.sidecar_image_pull_policy,
             operator_url: format!("https://{}:{}", names::service_host(&self.namespace), names::SERVICE_PORT),
             log: self.sidecar_log,
+            otlp_endpoint: self.sidecar_otlp_endpoint,
             resources: Resources {
                 cpu_request: self.sidecar_cpu_request,
                 cpu_limit: self.sidecar_cpu_limit,

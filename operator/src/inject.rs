@@ -38,6 +38,8 @@ pub struct Settings {
     pub operator_url: String,
     /// Log filter of the sidecar.
     pub log: String,
+    /// Base URL of the collector that takes the sidecar's spans; none, and it makes none.
+    pub otlp_endpoint: Option<String>,
     /// Resources of both containers.
     pub resources: Resources,
 }
@@ -277,20 +279,22 @@ fn sidecar(settings: &Settings, resources: &Value, probes: &[probes::Probe]) -> 
     let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
     // Plain data with string keys: writing it cannot fail. Kubernetes expands `$(NAME)` in values; `$$` is one `$`.
     let probes = serde_json::to_string(probes).unwrap_or_default().replace('$', "$$");
+    let mut env = vec![
+        json!({ "name": "MCP_POLICY_OPERATOR", "value": settings.operator_url }),
+        json!({ "name": "MCP_POLICY_RUN_DIR", "value": RUN_DIR }),
+        field("MCP_POLICY_POD_NAMESPACE", "metadata.namespace"),
+        field("MCP_POLICY_POD_NAME", "metadata.name"),
+        json!({ "name": "MCP_POLICY_PROBES", "value": probes }),
+        json!({ "name": "MCP_POLICY_LOG", "value": settings.log }),
+    ];
+    env.extend(settings.otlp_endpoint.iter().map(|url| json!({ "name": "OTEL_EXPORTER_OTLP_ENDPOINT", "value": url })));
     json!({
         "name": SIDECAR,
         "image": settings.image,
         "imagePullPolicy": settings.pull_policy,
         "args": ["serve"],
         "restartPolicy": "Always",
-        "env": [
-            { "name": "MCP_POLICY_OPERATOR", "value": settings.operator_url },
-            { "name": "MCP_POLICY_RUN_DIR", "value": RUN_DIR },
-            field("MCP_POLICY_POD_NAMESPACE", "metadata.namespace"),
-            field("MCP_POLICY_POD_NAME", "metadata.name"),
-            { "name": "MCP_POLICY_PROBES", "value": probes },
-            { "name": "MCP_POLICY_LOG", "value": settings.log },
-        ],
+        "env": env,
         "ports": [
             { "name": "mcp-policy", "containerPort": PROXY_PORT, "protocol": "TCP" },
             { "name": "mcp-policy-adm", "containerPort": ADMIN_PORT, "protocol": "TCP" },

@@ -17,6 +17,7 @@ fn settings() -> Settings {
         pull_policy: "IfNotPresent".to_owned(),
         operator_url: "https://mcp-policy-operator.mcp-policy-system.svc:443".to_owned(),
         log: "info".to_owned(),
+        otlp_endpoint: None,
         resources: Resources {
             cpu_request: "10m".to_owned(),
             cpu_limit: "1".to_owned(),
@@ -181,6 +182,18 @@ fn a_probe_that_cannot_pass_is_a_warning() {
     let pod = pod(json!({ "containers": [{ "name": "app", "livenessProbe": { "grpc": { "port": 1 } } }] }));
     let Outcome::Inject { warnings, .. } = inject(&pod, &settings()) else { panic!("not injected") };
     assert!(warnings[0].starts_with("spec.containers[0].livenessProbe.grpc"), "{warnings:?}");
+}
+
+#[test]
+fn the_sidecar_is_told_of_a_collector_where_there_is_one() {
+    let named = |otlp_endpoint: Option<&str>| {
+        let settings = Settings { otlp_endpoint: otlp_endpoint.map(str::to_owned), ..settings() };
+        let Outcome::Inject { operations, .. } = inject(&pod(json!({"containers": [{"name": "a"}]})), &settings) else {
+            panic!("not injected")
+        };
+        serde_json::to_string(&operations).unwrap().contains(r#"{"name":"OTEL_EXPORTER_OTLP_ENDPOINT","value":"http://otel:4318"}"#)
+    };
+    assert_eq!((named(None), named(Some("http://otel:4318"))), (false, true));
 }
 
 #[test]

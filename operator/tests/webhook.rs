@@ -39,6 +39,7 @@ fn webhook(is_complete: bool) -> Arc<Webhook> {
         pull_policy: "Always".to_owned(),
         operator_url: "https://operator".to_owned(),
         log: "info".to_owned(),
+        otlp_endpoint: None,
         resources,
     };
     Arc::new(Webhook { world, settings, metrics: Metrics::default() })

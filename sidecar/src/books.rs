@@ -25,8 +25,9 @@ use crate::books::audit::{Audit, AuditedLine, Line, Slot};
 use crate::books::decision_id::DecisionIds;
 use crate::books::metrics::{Metrics, OTHER_TOOL};
 use crate::message::mirrored;
-use crate::message::{Malformed, ToolCall};
+use crate::message::{Malformed, Message, ToolCall};
 use crate::respond;
+use crate::spans::{Begun, Judged, Spans};
 use crate::state::{Enforced, State};
 use crate::store::Receipt;
 
@@ -42,6 +43,8 @@ pub struct Books {
     pub metrics: Metrics,
     /// Where lines go.
     pub audit: Audit,
+    /// Where spans go; none without a collector.
+    pub spans: Option<Spans>,
     /// Where people are asked; none without an operator.
     pub desk: Option<Desk>,
     ids: DecisionIds,
@@ -54,8 +57,16 @@ pub struct Books {
 impl Books {
     /// Books of this state.
     #[must_use]
-    pub fn new(state: Arc<State>, metrics: Metrics, audit: Audit, desk: Option<Desk>) -> Self {
-        Self { state, metrics, audit, desk, ids: DecisionIds::default(), listed: Mutex::default(), unknown_tool: ArcSwap::default() }
+    pub fn new(state: Arc<State>, metrics: Metrics, audit: Audit, spans: Option<Spans>, desk: Option<Desk>) -> Self {
+        Self { state, metrics, audit, spans, desk, ids: DecisionIds::default(), listed: Mutex::default(), unknown_tool: ArcSwap::default() }
+    }
+
+    /// Waits until everything so far is written and sent, or for a few seconds.
+    pub async fn flush(&self) {
+        self.audit.flush().await;
+        if let Some(spans) = &self.spans {
+            spans.flush().await;
+        }
     }
 
     /// The server listed these tools.
@@ -149,6 +160,7 @@ impl Books {
             upstream_fault: None,
             forwarded: None,
             reservation: None,
+            trace: None,
             counted: false,
         }
     }
@@ -181,6 +193,8 @@ pub struct Record {
     upstream_fault: Option<AnswerFault>,
     forwarded: Option<Instant>,
     reservation: Option<(Reservation, Receipt)>,
+    /// Of a message of a client, where spans are made.
+    trace: Option<Begun>,
     counted: bool,
 }
 
@@ -197,9 +211,15 @@ impl Record {
         self.slot.is_some()
     }
 
-    /// The method of the message.
-    pub fn method(&mut self, method: &str) {
+    fn method(&mut self, method: &str) {
         self.method = Some(cut(method));
+    }
+
+    /// The message of a client, as it was read.
+    pub fn message(&mut self, message: &Message, body: &[u8], headers: Option<&HeaderMap>) {
+        let Some(method) = message.method() else { return };
+        self.method(method);
+        self.trace = self.books.spans.as_ref().map(|spans| spans.begin(message, body, headers));
     }
 
     /// The method of a message that the server sent.
@@ -287,6 +307,24 @@ impl Record {
         }
     }
 
+    fn end_span(&mut self) {
+        let (Some(spans), Some(trace), Some(method)) = (&self.books.spans, self.trace.take(), &self.method) else { return };
+        let judged = Judged {
+            method,
+            tool: self.tool.as_deref(),
+            label: self.label.as_deref(),
+            // What passes and is no call has no verdict of its own.
+            code: self.verdict.unwrap_or(Code::Allowed),
+            policy: self.policy.as_deref(),
+            rule: self.rule.as_deref(),
+            decision_id: &self.decision_id,
+            fault: self.upstream_fault.map(AnswerFault::as_str),
+            began: self.time.into(),
+            took: self.arrived.elapsed(),
+        };
+        spans.end(trace, &judged);
+    }
+
     /// Counts the decision, once. Not first at the end: an answer can stream for hours.
     fn count(&mut self) {
         if let Some(code) = self.verdict
@@ -306,6 +344,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        self.end_span();
         let Some(code) = self.verdict else { return };
         self.count();
         if let (Some(forwarded), Some(label)) = (self.forwarded, &self.label) {

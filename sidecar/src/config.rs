@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Uri;
 use serde::Deserialize;
 
+use crate::spans::Collector;
 use crate::stdio::child::ServerCommand;
 use crate::store::StoreAddress;
 
@@ -52,6 +53,8 @@ pub struct Config {
     pub source: Source,
     /// Where counters are shared, unless the operator says it.
     pub store: Option<StoreAddress>,
+    /// Where spans go; nowhere if none.
+    pub collector: Option<Collector>,
     /// The server as audit lines name it: `namespace/pod`, the upstream's authority, or the name of the program.
     pub server: String,
     /// The pod's own probes, which pass without policy.
@@ -69,6 +72,8 @@ pub struct StdioConfig {
     pub policy: PathBuf,
     /// Where counters are shared.
     pub store: Option<StoreAddress>,
+    /// Where spans go; nowhere if none.
+    pub collector: Option<Collector>,
     /// The server.
     pub server: ServerCommand,
     /// Where health and metrics are served; nowhere if none.
@@ -300,6 +305,9 @@ pub enum ConfigError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Spans cannot be sent.
+    #[error("spans cannot be sent: {0}")]
+    Spans(String),
     /// Audit lines cannot be written there.
     #[error("{}: {reason}", path.display())]
     Audit {
@@ -351,6 +359,7 @@ impl Config {
                 token_file: run_dir.join("token"),
                 namespace: namespace.clone(),
             }),
+            collector: Collector::from_env(get)?.map(|collector| Collector { pod: Some((namespace.clone(), name.clone())), ..collector }),
             server: format!("{namespace}/{name}"),
             store: None,
             probes,
@@ -377,6 +386,7 @@ impl Config {
         Self {
             proxy: Listen::At(listen),
             admin: admin.map(Listen::At),
+            collector: None,
             server,
             upstream,
             source: Source::File(policy),

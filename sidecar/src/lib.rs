@@ -28,6 +28,7 @@ pub mod respond;
 pub mod room;
 pub mod session;
 pub mod source;
+pub mod spans;
 pub mod state;
 pub mod stdio;
 pub mod store;
@@ -50,12 +51,13 @@ use crate::books::Books;
 use crate::books::audit::Audit;
 use crate::books::metrics::Metrics;
 use crate::bridge::Bridge;
-use crate::config::{Config, DrainTimes, Limits, Listen, PROXY_PORT, Source, StdioConfig, Upstream};
+use crate::config::{Config, ConfigError, DrainTimes, Limits, Listen, PROXY_PORT, Source, StdioConfig, Upstream};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::front::exposure::PortUse;
 use crate::front::origin::LocalOnly;
 use crate::proxy::{Peer, Proxy};
+use crate::spans::{Collector, Spans};
 use crate::state::State;
 use crate::stdio::child::Server;
 use crate::stdio::{Conversation, Pair};
@@ -76,7 +78,7 @@ pub struct Bound {
     pub drain: Drain,
     times: DrainTimes,
     bridge: Option<Arc<Bridge>>,
-    audit: Audit,
+    books: Arc<Books>,
     tasks: JoinSet<&'static str>,
 }
 
@@ -85,7 +87,7 @@ pub struct Bound {
 pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, Error> {
     let mut core = Core::load(config.source, config.store)?;
     let (proxy_listener, proxy_address) = bind(config.proxy)?;
-    let (books, audit) = core.open(config.admin, &config.limits, audit)?;
+    let books = core.open(config.admin, &config.limits, audit, config.collector)?;
     let bridge = match &config.upstream {
         Upstream::Command(server) => Some(Arc::new(Bridge::new(server.clone(), config.limits.clone()))),
         Upstream::Captured | Upstream::Url(_) => None,
@@ -96,7 +98,7 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
     };
     let gateway = Gateway {
         proxy: Arc::new(Proxy::new(Arc::clone(&books), config.probes, local_only, config.limits.clone(), core.drain.clone())),
-        books,
+        books: Arc::clone(&books),
         upstream: match config.upstream {
             Upstream::Captured => None,
             Upstream::Url(url) => Some(Destination::Url(Arc::new(url))),
@@ -109,7 +111,7 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
     core.tasks.spawn(serve_callers(proxy_listener, Arc::new(gateway)));
     let Core { drain, tasks, admin, .. } = core;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), proxy = %proxy_address, ?admin, "listening");
-    Ok(Bound { proxy: proxy_address, admin, drain, times: config.drain, audit, bridge, tasks })
+    Ok(Bound { proxy: proxy_address, admin, drain, times: config.drain, books, bridge, tasks })
 }
 
 /// Starts a sidecar between a client and a server on stdio. `client` is what the client says, and `to_client` where it listens; audit
@@ -120,13 +122,13 @@ where
     W: AsyncWrite + Unpin,
 {
     let mut core = Core::load(Source::File(config.policy), config.store)?;
-    let (books, audit) = core.open(config.admin.map(Listen::At), &config.limits, audit)?;
+    let books = core.open(config.admin.map(Listen::At), &config.limits, audit, config.collector)?;
     let Server { process, input, output } = config.server.start()?;
     let Core { drain, admin, tasks, .. } = core;
     let name = config.server.name();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), server = name, ?admin, "listening on standard input");
-    let conversation = Conversation::new(books, name, config.limits, input.clone(), to_client);
-    Ok(Pair { admin, drain, tasks, audit, client, conversation, input, output, process })
+    let conversation = Conversation::new(Arc::clone(&books), name, config.limits, input.clone(), to_client);
+    Ok(Pair { admin, drain, tasks, books, client, conversation, input, output, process })
 }
 
 /// What every form of the sidecar has: policies that are followed, an end, a port for health and metrics.
@@ -167,17 +169,25 @@ impl Core {
     }
 
     /// Opens the books, and the port by which they can be read.
-    fn open(&mut self, admin: Option<Listen>, limits: &Limits, audit: impl Write + Send + 'static) -> Result<(Arc<Books>, Audit), Error> {
+    fn open(
+        &mut self,
+        admin: Option<Listen>,
+        limits: &Limits,
+        audit: impl Write + Send + 'static,
+        collector: Option<Collector>,
+    ) -> Result<Arc<Books>, Error> {
         let listener = admin.map(bind).transpose()?;
         let metrics = Metrics::new(Arc::clone(&self.state));
         let audit = Audit::start(audit, metrics.audit_lines_lost())
             .map_err(|cause| Error::System { what: "cannot start the audit log's thread", cause })?;
-        let books = Arc::new(Books::new(Arc::clone(&self.state), metrics, audit.clone(), self.desk.take()));
+        let spans = collector.map(|collector| Spans::start(collector, metrics.spans_lost())).transpose();
+        let spans = spans.map_err(|cause| ConfigError::Spans(cause.to_string()))?;
+        let books = Arc::new(Books::new(Arc::clone(&self.state), metrics, audit, spans, self.desk.take()));
         if let Some((listener, address)) = listener {
             self.admin = Some(address);
             self.tasks.spawn(serve_admin(listener, Arc::clone(&books), self.drain.clone(), limits.clone()));
         }
-        Ok((books, audit))
+        Ok(books)
     }
 }
 
@@ -200,7 +210,7 @@ impl Bound {
         if let Some(bridge) = self.bridge {
             bridge.end().await;
         }
-        self.audit.flush().await;
+        self.books.flush().await;
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand};
 use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConfig, UpstreamUrl};
 use mcp_policy_sidecar::drain::{self, Drain};
 use mcp_policy_sidecar::error::{EXIT_CONFIGURATION, EXIT_RUN_TIME, Error};
+use mcp_policy_sidecar::spans::Collector;
 use mcp_policy_sidecar::stdio::child::ServerCommand;
 use mcp_policy_sidecar::store::StoreAddress;
 use mcp_policy_sidecar::{capture, telemetry};
@@ -101,9 +102,12 @@ fn main() -> ExitCode {
     }
 }
 
+fn env(name: &'static str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// Returns the exit code.
 fn start(command: Command) -> anyhow::Result<u8> {
-    let env = |name: &'static str| std::env::var(name).ok();
     telemetry::init(env(ENV_LOG).as_deref()).map_err(Error::from)?;
     match command {
         Command::Capture => {
@@ -127,7 +131,8 @@ fn guard(run: Run) -> anyhow::Result<u8> {
         .transpose()
         .map_err(Error::from)?;
     let audit = audit.map(|path| append_to(&path)).transpose()?;
-    let sharing = |config: Config| Config { store: store.clone(), ..config };
+    let collector = Collector::from_env(env).map_err(Error::from)?;
+    let sharing = |config: Config| Config { store: store.clone(), collector: collector.clone(), ..config };
     match (listen, upstream, server) {
         (Some(listen), Some(url), _) => {
             let upstream = UpstreamUrl::parse(&url).and_then(|upstream| upstream.with_sse_path(sse_path));
@@ -135,7 +140,7 @@ fn guard(run: Run) -> anyhow::Result<u8> {
         }
         (Some(listen), None, Some(server)) => serve(Ok(sharing(Config::offering(policy, listen, server, admin))), or(audit, stdout())),
         (None, _, Some(server)) => {
-            let config = StdioConfig { policy, store, server, admin, limits: Limits::default() };
+            let config = StdioConfig { policy, store, collector, server, admin, limits: Limits::default() };
             converse(config, or(audit, stderr()))
         }
         // What clap has not let through.

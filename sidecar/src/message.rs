@@ -12,6 +12,7 @@ mod malformed;
 pub mod mirrored;
 mod rename;
 mod server;
+mod trace;
 
 use std::ops::Range;
 
@@ -25,6 +26,7 @@ pub use malformed::{Malformed, Reason};
 pub(crate) use rename::{Renamed, SUBSCRIPTION_ID, rename, rename_back};
 pub(crate) use server::parse_server_with;
 pub use server::{ServerMessage, ServerWord, Unreadable, parse_server, server_word};
+pub use trace::trace_context;
 
 const TOOLS_CALL: &str = "tools/call";
 const CANCELLED: &str = "notifications/cancelled";

@@ -307,9 +307,7 @@ impl Proxy {
             Ok(message) => message,
             Err(malformed) => return Err(Over::Answered(refuse(record, &malformed))),
         };
-        if let Some(method) = message.method() {
-            record.method(method);
-        }
+        record.message(&message, &body, Some(&head.headers));
         let era = match headers::era(&head.headers, &message) {
             Ok(era) => era,
             Err(malformed) => return Err(Over::Answered(refuse(record, &malformed))),

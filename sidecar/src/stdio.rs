@@ -7,13 +7,14 @@ pub mod lines;
 
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::process::ChildStdout;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::books::audit::Audit;
+use crate::books::Books;
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::stdio::child::{Input, LAST_WORDS, Process, exit_code};
@@ -27,7 +28,7 @@ pub struct Pair<R, W> {
     /// How it is made to end.
     pub drain: Drain,
     pub(crate) tasks: JoinSet<&'static str>,
-    pub(crate) audit: Audit,
+    pub(crate) books: Arc<Books>,
     pub(crate) client: R,
     pub(crate) conversation: Conversation<W>,
     pub(crate) input: Input,
@@ -39,7 +40,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pair<R, W> {
     /// Runs until the server ends, the client is gone, or it is told to end ([`Drain::terminate`]). Returns the server's exit code.
     /// The end of the client's input is the end of the server's: what the server makes of that is its own business.
     pub async fn finished(self) -> Result<u8, Error> {
-        let Self { drain, mut tasks, audit, client, conversation, input, output, mut process, .. } = self;
+        let Self { drain, mut tasks, books, client, conversation, input, output, mut process, .. } = self;
         let outcome = {
             let mut from_server = pin!(conversation.from_server(output));
             let from_client = async {
@@ -66,7 +67,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Pair<R, W> {
         // A client that does not listen is not waited for.
         let _ = timeout(LAST_WORDS, conversation.end()).await;
         let status = process.end().await.map_err(|cause| Error::System { what: "cannot wait for the server", cause })?;
-        audit.flush().await;
+        books.flush().await;
         match outcome {
             // How every client leaves.
             Ok(()) | Err(Error::Broken(Broken::Client(_))) => Ok(exit_code(status)),

@@ -49,6 +49,7 @@ pub struct Metrics {
     upstream_faults: Family<FaultLabels, Counter>,
     in_flight: Gauge,
     audit_lines_lost: Counter,
+    spans_lost: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -118,6 +119,7 @@ impl Metrics {
         let upstream_faults = Family::default();
         let in_flight = Gauge::default();
         let audit_lines_lost = Counter::default();
+        let spans_lost = Counter::default();
 
         let mut registry = Registry::with_prefix("mcp_policy");
         registry.register("decisions", "Decisions on messages, by policy, tool and code", decisions.clone());
@@ -139,6 +141,7 @@ impl Metrics {
         registry.register("requests_in_flight", "Requests whose answer has not ended", in_flight.clone());
         let help = "Audit lines that were not written, because lines are not taken as fast as they come";
         registry.register("audit_lines_lost", help, audit_lines_lost.clone());
+        registry.register("spans_lost", "Spans that were not sent to the collector", spans_lost.clone());
         registry.register("build", "The build that runs", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
         state.store_metrics().register(&mut registry);
         registry.register_collector(Box::new(Scraped(state)));
@@ -154,7 +157,14 @@ impl Metrics {
             upstream_faults,
             in_flight,
             audit_lines_lost,
+            spans_lost,
         }
+    }
+
+    /// Counts spans that were not sent.
+    #[must_use]
+    pub fn spans_lost(&self) -> Counter {
+        self.spans_lost.clone()
     }
 
     /// Counts audit lines that were not written.

@@ -215,7 +215,7 @@ impl Envelope {
 }
 
 impl<T> Member<T> {
-    fn into_value(self) -> Option<T> {
+    pub(super) fn into_value(self) -> Option<T> {
         if let Self::Is(value) = self { Some(value) } else { None }
     }
 }

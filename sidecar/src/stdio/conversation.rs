@@ -116,9 +116,7 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
             Ok(message) => message,
             Err(malformed) => return self.refuse(record, &malformed).await,
         };
-        if let Some(method) = message.method() {
-            record.method(method);
-        }
+        record.message(&message, &body, None);
         let era = match era::of_body(&message) {
             Ok(era) => era,
             Err(malformed) => return self.refuse(record, &malformed).await,
