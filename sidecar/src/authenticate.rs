@@ -8,11 +8,11 @@ mod identity;
 mod key;
 mod material;
 pub mod metadata;
+mod remembered;
 mod token;
 mod towards_server;
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::HeaderMap;
 use http::header::{HOST, HeaderValue};
@@ -26,11 +26,9 @@ pub use identity::{Identity, ProofEnd, now};
 use key::{HashedKey, Keys};
 pub use material::MaterialError;
 use metadata::Metadata;
+use remembered::Remembered;
 use token::{Issuer, Kind};
 use towards_server::TowardsServer;
-
-/// How many proofs are remembered. A proof takes some hundred bytes, and the claims of a token.
-const MAX_REMEMBERED: usize = 1024;
 
 /// By how much another clock may differ from this one: a token is taken for so long after its end, and so long before its beginning.
 const LEEWAY: Seconds = 30;
@@ -47,7 +45,7 @@ pub struct Authenticator {
     required: bool,
     towards_server: TowardsServer,
     metadata: Metadata,
-    remembered: Mutex<HashMap<[u8; 32], Proved>>,
+    remembered: Mutex<Remembered>,
 }
 
 /// A caller, and until when the proof holds.
@@ -139,12 +137,12 @@ impl Authenticator {
     /// Whose token this is, at this moment.
     pub fn prove(&self, bearer: &Bearer, now: Seconds) -> Result<Proved, Rejected> {
         let bearer = bearer.expose();
-        let digest: [u8; 32] = Sha256::digest(bearer).into();
-        if let Some(proved) = self.remembered(&digest, now) {
+        let digest = Sha256::digest(bearer).into();
+        if let Some(proved) = self.remembered().get(&digest, now) {
             return Ok(proved);
         }
         let proved = if bearer.starts_with(key::PREFIX) { self.keys.prove(bearer, now)? } else { self.prove_token(bearer, now)? };
-        self.remember(digest, proved.clone(), now);
+        self.remembered().insert(digest, bearer.len(), proved.clone(), now);
         Ok(proved)
     }
 
@@ -154,22 +152,9 @@ impl Authenticator {
         issuer.prove(token, now)
     }
 
-    fn remembered(&self, digest: &[u8; 32], now: Seconds) -> Option<Proved> {
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        remembered.get(digest).filter(|proved| proved.until.is_none_or(|until| now <= until)).cloned()
-    }
-
-    /// Only what was proved is remembered, so who sends rubbish takes no room. When it is full, what has ended goes, else everything:
-    /// to verify again costs a tenth of a millisecond.
-    fn remember(&self, digest: [u8; 32], proved: Proved, now: Seconds) {
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= MAX_REMEMBERED {
-            remembered.retain(|_, proved| proved.until.is_none_or(|until| now <= until));
-        }
-        if remembered.len() >= MAX_REMEMBERED {
-            remembered.clear();
-        }
-        remembered.insert(digest, proved);
+    // Nothing in it can panic half-way.
+    fn remembered(&self) -> MutexGuard<'_, Remembered> {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -233,3 +233,19 @@ fn a_changed_list_is_told_in_the_form_of_the_era() {
         json!({"jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": {"_meta": meta}})
     );
 }
+
+/// "401 no/bad credential", with the denial as any refused request has it.
+#[test]
+fn who_proves_nothing_gets_a_challenge() {
+    let challenge = HeaderValue::from_static(r#"Bearer realm="mcp""#);
+    let response = unauthenticated(Rejected::Expired, Some(challenge.clone()), "01JD");
+    let (status, body) = read(&response);
+    let message =
+        "A policy lets in only callers that prove who they are: the token or key has expired. Nothing was executed. Reference: 01JD.";
+    let denial = json!({
+        "code": "unauthenticated", "policy": null, "rule": null, "retryAfterSeconds": null, "approval": null, "decisionId": "01JD"
+    });
+    let error = json!({"code": 401, "message": message, "data": {"mcp-policy.dev/denial": denial}});
+    assert_eq!((status, body), (401, json!({"jsonrpc": "2.0", "error": error})));
+    assert_eq!(response.headers()["www-authenticate"], challenge);
+}

@@ -7,8 +7,10 @@ use mcp_policy::snapshot::ReportResult;
 use mcp_policy_sidecar::authenticate::now;
 use mcp_policy_sidecar::config::{Config, UpstreamUrl};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
-use crate::support::{Client, Server, call, manifest, mcp};
+use crate::support::{Client, Server, call, eventually, in_time, manifest, mcp};
 use crate::{CLUSTER, Guarded, ISSUER, Issuer, all_allowed, challenge, get, hashed, policy, proving, required, with_token};
 
 #[tokio::test]
@@ -218,4 +220,34 @@ fn a_policy_file_that_asks_for_proofs_is_refused_at_the_start() {
     let config = Config::standalone(file, "127.0.0.1:0".parse().unwrap(), UpstreamUrl::parse("http://127.0.0.1:1").unwrap(), None);
     let error = mcp_policy_sidecar::run(config, std::io::sink()).unwrap_err().to_string();
     assert!(error.contains("ns/p") && error.contains("server.authentication"), "{error}");
+}
+
+/// Who sends its body slowly cannot outlive the key that its head was sent with.
+#[tokio::test]
+async fn a_key_that_is_revoked_while_a_body_comes_proves_nothing_any_more() {
+    let server = Server::with_tools(&[]).await;
+    let keys = |keys: Value| proving(all_allowed(), required(&json!({"keys": keys, "authorization": "keep"})));
+    let (ci, cd) = (hashed("ci", "mcpk_ci.a"), hashed("cd", "mcpk_cd.b"));
+    let mut guarded = Guarded::start(&server, &keys(json!([ci, cd]))).await;
+    let body = call(1, "read").to_string();
+    let mut slow = Vec::new();
+    for key in ["mcpk_ci.a", "mcpk_cd.b"] {
+        let mut stream = TcpStream::connect(guarded.sidecar.proxy).await.unwrap();
+        let head = format!(
+            "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nauthorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        stream.write_all(format!("{head}{}", &body[..10]).as_bytes()).await.unwrap();
+        slow.push(stream);
+    }
+    eventually("both are being read", async || guarded.sidecar.metrics().await.contains("mcp_policy_requests_in_flight 2")).await;
+    guarded.enforce(&proving(all_allowed(), required(&json!({"keys": [cd]})))).await;
+    for (mut stream, status) in slow.into_iter().zip(["HTTP/1.1 401", "HTTP/1.1 200"]) {
+        stream.write_all(&body.as_bytes()[10..]).await.unwrap();
+        let mut answer = [0; 12];
+        in_time("an answer", stream.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(std::str::from_utf8(&answer).unwrap(), status);
+    }
+    assert_eq!(server.requests(), 1);
+    assert_eq!(server.got()[0].headers.get("authorization"), None, "as the policies say by then");
 }
