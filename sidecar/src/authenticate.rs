@@ -128,10 +128,10 @@ impl Authenticator {
         self.metadata.challenge(rejected, host(headers), endpoint)
     }
 
-    /// The document by which clients find out whose tokens are taken; none if they cannot get any by asking.
+    /// The document by which clients find out whose tokens are taken; none if they cannot get any by asking, or need none.
     #[must_use]
     pub fn metadata(&self, headers: &HeaderMap, endpoint: &str) -> Option<Value> {
-        self.metadata.document(host(headers), endpoint)
+        self.metadata.document(host(headers), endpoint).filter(|_| self.required)
     }
 
     /// Whose token this is, at this moment.

@@ -20,16 +20,19 @@ pub(super) enum TowardsServer {
 }
 
 impl TowardsServer {
+    /// What the policies say; but while none of them enforces, nothing that passes may change.
     pub(super) fn from_snapshot(said: &SnapshotAuthentication) -> Result<Self, MaterialError> {
-        match (&said.credential, said.authorization) {
-            (Some(credential), _) => {
-                let mut value = HeaderValue::from_str(credential.value.trim()).map_err(|_| MaterialError::Credential)?;
+        let credential = said.credential.as_ref().map(|credential| HeaderValue::from_str(credential.value.trim()));
+        let credential = credential.transpose().map_err(|_| MaterialError::Credential)?;
+        Ok(match (credential, said.authorization) {
+            _ if !said.required => Self::Keep,
+            (Some(mut value), _) => {
                 value.set_sensitive(true);
-                Ok(Self::Replace(value))
+                Self::Replace(value)
             }
-            (None, Forward::Keep) => Ok(Self::Keep),
-            (None, Forward::Strip) => Ok(Self::Strip),
-        }
+            (None, Forward::Keep) => Self::Keep,
+            (None, Forward::Strip) => Self::Strip,
+        })
     }
 
     /// Puts the header into the form in which the server gets it. The server's own credential is for those requests alone that were

@@ -1,6 +1,8 @@
 //! Who sends a request, found out from its head: before its body is read, and before anything is forwarded. How a caller is proved is
 //! in [`crate::authenticate`].
 
+use std::borrow::Cow;
+
 use http::Response;
 use http::header::HeaderMap;
 use mcp_policy::{Code, Refusal};
@@ -25,7 +27,13 @@ pub(super) enum Barred {
 impl Proxy {
     /// Finds out who sends a request that is for the server, and leaves of its headers what the server may see. In place of the caller
     /// comes the answer to who may not send it.
-    pub(super) async fn identify(&self, peer: &Peer, headers: &mut HeaderMap, enforced: &Enforced) -> Result<Peer, Response<ProxyBody>> {
+    pub(super) async fn identify<'a>(
+        &self,
+        peer: &'a Peer,
+        headers: &mut HeaderMap,
+        enforced: &Enforced,
+    ) -> Result<Cow<'a, Peer>, Response<ProxyBody>> {
+        let Some(authenticator) = &enforced.authenticator else { return Ok(Cow::Borrowed(peer)) };
         let identified = match Identity::of(enforced, peer.address, headers, now()) {
             Ok(identity) => {
                 if let Some(rejected) = identity.rejected {
@@ -38,10 +46,8 @@ impl Proxy {
         };
         match identified {
             Ok(peer) => {
-                if let Some(authenticator) = &enforced.authenticator {
-                    authenticator.prepare(headers, true);
-                }
-                Ok(peer)
+                authenticator.prepare(headers, true);
+                Ok(Cow::Owned(peer))
             }
             Err((peer, barred)) => {
                 let record = self.books.record(peer.caller(), &peer.server).await;

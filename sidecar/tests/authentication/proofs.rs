@@ -122,6 +122,9 @@ async fn while_no_policy_that_enforces_asks_callers_are_proved_for_the_record_an
     assert_eq!(callers, ["anonymous:127.0.0.1", "anonymous:127.0.0.1", "jwt:https://id.example.com#alice"]);
     let foreign = guarded.post(&call(1, "read"), &issuer.token("bob"), Some("of-nobody")).await;
     assert!(foreign.ran());
+    assert_eq!(server.got()[1].headers["authorization"], "Bearer rubbish", "it may be the server's own matter");
+    guarded.sidecar.send(get("/.well-known/oauth-protected-resource")).await;
+    assert_eq!(server.requests(), 5, "and so may be the document");
 }
 
 #[tokio::test]
