@@ -31,8 +31,8 @@ impl Remembered {
         holds(proved, now).then(|| proved.clone())
     }
 
-    /// Remembers what was proved by so many bytes. If there is no room, what has ended goes, else everything: to verify again costs a
-    /// tenth of a millisecond.
+    /// Remembers what was proved by so many bytes. If there is no room, what has ended goes, else everything: each is then verified
+    /// once more.
     pub(super) fn insert(&mut self, digest: Digest, length: usize, proved: Proved, now: Seconds) {
         let bytes = length + ENTRY_BYTES;
         if self.bytes + bytes > MAX_BYTES {
