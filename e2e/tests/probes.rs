@@ -22,6 +22,15 @@ fn probes() -> Vec<(&'static str, Value, bool)> {
         ("http-relative", http(json!({"path": "cgi-bin/probe"})), true),
         ("http-header", http(json!({"httpHeaders": [{"name": "X-Token", "value": "$(A) b"}]})), true),
         ("http-host", http(json!({"httpHeaders": [{"name": "Host", "value": "example.org"}]})), true),
+        ("http-space", http(json!({"path": "/cgi-bin/probe/a b"})), true),
+        ("http-letters", http(json!({"path": "/cgi-bin/probe/caf\u{e9}"})), true),
+        ("http-fragment", http(json!({"path": "/cgi-bin/probe#/health"})), true),
+        ("http-escaped", http(json!({"path": "/cgi-bin/probe/%7Bid%7D?q=a;b"})), true),
+        ("http-twice", http(json!({"httpHeaders": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}]})), true),
+        ("http-blanks", http(json!({"httpHeaders": [{"name": "X-Forwarded-Proto", "value": " https "}]})), true),
+        ("http-empty", http(json!({"httpHeaders": [{"name": "Accept", "value": ""}, {"name": "User-Agent", "value": ""}]})), true),
+        ("http-auth", http(json!({"httpHeaders": [{"name": "Authorization", "value": "Basic dXNlcjpwYXNz"}]})), true),
+        ("http-length", http(json!({"httpHeaders": [{"name": "Content-Length", "value": "7"}]})), true),
         ("http-agent", http(json!({"httpHeaders": [{"name": "User-Agent", "value": "probe/1"}]})), true),
     ]
 }

@@ -3,7 +3,7 @@
 //! Capture catches the kubelet's connections too. Probes are not rewritten: the sidecar is told what they are and lets exactly
 //! those through.
 
-use std::collections::BTreeMap;
+mod target;
 
 use serde::Serialize;
 use serde_json::Value;
@@ -23,8 +23,9 @@ enum Handler {
     HttpGet {
         /// Path and query.
         path: String,
-        #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-        headers: BTreeMap<String, String>,
+        /// Names and values. A name may come twice.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        headers: Vec<(String, String)>,
     },
 }
 
@@ -72,13 +73,26 @@ fn read(container: &Value, handler: &Value, warn: &mut impl FnMut(&'static str))
         warn(".httpGet.scheme: the sidecar lets no HTTPS probe through, so it will fail; use HTTP or exec");
         return None;
     }
-    let path = action.get("path").and_then(Value::as_str).unwrap_or_default();
-    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let headers = action.get("httpHeaders").and_then(Value::as_array).into_iter().flatten().filter_map(|header| {
-        let text = |field| header.get(field).and_then(Value::as_str).map(str::to_owned);
-        Some((text("name")?, text("value").unwrap_or_default()))
-    });
-    Some(Probe { port, handler: Handler::HttpGet { path, headers: headers.collect() } })
+    let path = target::of(action.get("path").and_then(Value::as_str).unwrap_or_default());
+    Some(Probe { port, handler: Handler::HttpGet { path, headers: headers(action) } })
+}
+
+/// The headers of a probe as the kubelet sends them: it leaves out what Go's client writes by itself, takes the first of what there
+/// can be one of, and sends nothing where such a value is empty.
+fn headers(action: &Value) -> Vec<(String, String)> {
+    let mut headers: Vec<(String, String)> = Vec::new();
+    for header in action.get("httpHeaders").and_then(Value::as_array).into_iter().flatten() {
+        let text = |field| header.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (name, value) = (text("name"), text("value").trim());
+        let is = |names: &[&str]| names.iter().any(|one| name.eq_ignore_ascii_case(one));
+        let is_there = || headers.iter().any(|(known, _)| known.eq_ignore_ascii_case(name));
+        let is_left_out = is(&["Content-Length", "Transfer-Encoding", "Trailer"]) || (is(&["Host", "User-Agent"]) && is_there());
+        if !is_left_out {
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    headers.retain(|(name, value)| !value.is_empty() || !["Host", "User-Agent", "Accept"].iter().any(|one| name.eq_ignore_ascii_case(one)));
+    headers
 }
 
 /// A port by number, or by the name that the same container gives it. Anything else the API server refuses.
@@ -112,9 +126,29 @@ mod tests {
         });
         let expected = json!([
             { "port": 9090, "httpGet": { "path": "/up" } },
-            { "port": 8080, "httpGet": { "path": "/healthz?full=1", "headers": { "X-A": "b" } } },
+            { "port": 8080, "httpGet": { "path": "/healthz?full=1", "headers": [["X-A", "b"]] } },
         ]);
         assert_eq!(found(&container).0, expected);
+    }
+
+    #[test]
+    fn headers_are_those_that_the_kubelet_sends() {
+        let sent = |headers: &[(&str, &str)]| {
+            let headers: Vec<_> = headers.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+            let (passed, _) = found(&json!({ "livenessProbe": { "httpGet": { "port": 80, "httpHeaders": headers } } }));
+            passed[0]["httpGet"]["headers"].clone()
+        };
+        for (declared, expected) in [
+            (&[("X-A", "1"), ("x-a", "2")][..], json!([["X-A", "1"], ["x-a", "2"]])),
+            (&[("Host", "a.example"), ("host", "b.example")], json!([["Host", "a.example"]])),
+            (&[("X-Forwarded-Proto", " https ")], json!([["X-Forwarded-Proto", "https"]])),
+            (&[("X-Empty", "")], json!([["X-Empty", ""]])),
+            (&[("Accept", ""), ("User-Agent", ""), ("Host", "")], Value::Null),
+            (&[("Content-Length", "7"), ("Transfer-Encoding", "chunked"), ("Trailer", "X")], Value::Null),
+            (&[("Authorization", "Basic dXNlcjpwYXNz")], json!([["Authorization", "Basic dXNlcjpwYXNz"]])),
+        ] {
+            assert_eq!(sent(declared), expected, "{declared:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! What the sidecar is told: options of `run`, environment variables of `serve`. Everything is read and checked before anything
 //! is bound. Ports and upstream need a restart; policies reload while running.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -200,15 +199,16 @@ pub struct Probe {
 pub struct HttpGet {
     /// Path and query, as the kubelet sends them.
     pub path: String,
-    /// Headers that the probe sets.
+    /// Names and values of the headers that the probe sets. A name may come twice.
     #[serde(default)]
-    pub headers: BTreeMap<String, String>,
+    pub headers: Vec<(String, String)>,
 }
 
 /// Without the headers' values: one may be a secret, and the configuration is logged.
 impl fmt::Debug for HttpGet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpGet").field("path", &self.path).field("headers", &self.headers.keys()).finish()
+        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("HttpGet").field("path", &self.path).field("headers", &names).finish()
     }
 }
 
@@ -433,7 +433,7 @@ mod tests {
             (ENV_OPERATOR, "https://mcp-policy-operator.mcp-policy-system.svc:443"),
             (ENV_POD_NAMESPACE, "imaging"),
             (ENV_POD_NAME, "server-0"),
-            (ENV_PROBES, r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":{"X-A":"b"}}}]"#),
+            (ENV_PROBES, r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":[["X-A","b"]]}}]"#),
         ]))
         .unwrap();
         let Source::Operator(operator) = config.source else { panic!("serve asks the operator") };
@@ -442,7 +442,7 @@ mod tests {
         assert_eq!(operator.token_file, PathBuf::from("/run/mcp-policy/token"));
         assert_eq!(config.server, "imaging/server-0");
         let get = &config.probes[0].http_get;
-        assert_eq!((get.path.as_str(), get.headers["X-A"].as_str()), ("/healthz?full=1", "b"));
+        assert_eq!((get.path.as_str(), get.headers[0].1.as_str()), ("/healthz?full=1", "b"));
         assert!(!format!("{:?}", config.probes).contains("\"b\""), "values of headers are not logged");
     }
 

@@ -20,12 +20,13 @@ pub fn matching<'a, B>(probes: &'a [Probe], port: u16, request: &Request<B>) -> 
         .iter()
         .filter(|probe| probe.port == port)
         .map(|probe| &probe.http_get)
-        .find(|get| get.path == target && get.headers.iter().all(|(name, value)| is_only(request.headers(), name, value)))
+        .find(|get| get.path == target && get.headers.iter().all(|(name, _)| are_the_same(&get.headers, request.headers(), name)))
 }
 
-fn is_only(headers: &HeaderMap, name: &str, value: &str) -> bool {
-    let mut values = headers.get_all(name).iter();
-    values.next().is_some_and(|one| one.as_bytes() == value.as_bytes()) && values.next().is_none()
+/// Whether the values of a header are those that the probe sets, and no others.
+fn are_the_same(declared: &[(String, String)], sent: &HeaderMap, name: &str) -> bool {
+    let declared = declared.iter().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_bytes());
+    declared.eq(sent.get_all(name).iter().map(HeaderValue::as_bytes))
 }
 
 /// The request that the server gets: what the probe declares, and nothing else that a caller could add.
@@ -38,8 +39,11 @@ pub fn request(get: &HttpGet, as_sent: &HeaderMap) -> Option<Request<Bytes>> {
             headers.insert(name, value.clone());
         }
     }
+    for (name, _) in &get.headers {
+        headers.remove(name);
+    }
     for (name, value) in &get.headers {
-        headers.insert(HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?);
+        headers.append(HeaderName::try_from(name).ok()?, HeaderValue::from_bytes(value.as_bytes()).ok()?);
     }
     Some(request)
 }
@@ -49,7 +53,7 @@ mod tests {
     use super::*;
 
     fn probes() -> Vec<Probe> {
-        serde_json::from_str(r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":{"X-Token":"a"}}}]"#).unwrap()
+        serde_json::from_str(r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":[["X-Token","a"]]}}]"#).unwrap()
     }
 
     fn get(target: &str) -> http::request::Builder {
@@ -74,6 +78,23 @@ mod tests {
         ] {
             assert!(matching(&probes, port, &request).is_none(), "{port} {request:?}");
         }
+    }
+
+    #[test]
+    fn a_header_that_the_probe_sets_twice_comes_twice() {
+        let twice = r#"[{"port":8080,"httpGet":{"path":"/","headers":[["X-A","1"],["x-a","2"],["User-Agent","probe"]]}}]"#;
+        let probes: Vec<Probe> = serde_json::from_str(twice).unwrap();
+        let sent = |values: &[&str]| {
+            let request = Request::get("/").header("user-agent", "probe");
+            values.iter().fold(request, |request, value| request.header("x-a", *value)).body(()).unwrap()
+        };
+        for values in [&["1"][..], &["2", "1"], &["1", "2", "3"], &[]] {
+            assert!(matching(&probes, 8080, &sent(values)).is_none(), "{values:?}");
+        }
+        let sent = sent(&["1", "2"]);
+        let forwarded = request(matching(&probes, 8080, &sent).unwrap(), sent.headers()).unwrap();
+        assert_eq!(forwarded.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(forwarded.headers().get_all("user-agent").iter().count(), 1);
     }
 
     #[test]
