@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use mcp_policy::authentication::Authentication;
 use mcp_policy::document::duration_seconds;
 
+use crate::approvals::notify::{self, message::Form};
 use crate::certs::lifetimes::{LifetimeError, Lifetimes, Seconds};
 use crate::inject::{Resources, Settings};
 use crate::{callers, names, store};
@@ -107,6 +108,14 @@ pub struct Args {
     #[arg(long, env = "MCP_POLICY_ALLOW_PRIVATE_ISSUERS", num_args = 0..=1, default_missing_value = "true", default_value_t = false)]
     pub allow_private_issuers: bool,
 
+    /// Folder with `url` and `signing-secret`: where each new approval is posted to, and how that is signed. Without it nobody is told.
+    #[arg(long, env = "MCP_POLICY_APPROVAL_WEBHOOK")]
+    pub approval_webhook: Option<PathBuf>,
+
+    /// How these messages are written.
+    #[arg(long, env = "MCP_POLICY_APPROVAL_WEBHOOK_FORM", value_enum, default_value_t)]
+    pub approval_webhook_form: Form,
+
     /// What to do; without a command, the operator runs.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -140,6 +149,8 @@ pub struct Config {
     pub store: Option<store::Settings>,
     /// How callers prove who they are.
     pub callers: callers::Settings,
+    /// Who is told of new approvals; none if nobody is.
+    pub notify: Option<notify::Settings>,
     /// What is injected.
     pub injection: Settings,
 }
@@ -191,6 +202,8 @@ impl Args {
         };
         let secret = self.store_secret;
         let store = self.store_url.map(|url| store::Settings { url, secret });
+        let form = self.approval_webhook_form;
+        let notify = self.approval_webhook.map(|folder| notify::Settings { folder, form });
         let mut ungoverned_namespaces = self.ungoverned_namespaces;
         ungoverned_namespaces.push(self.namespace.clone());
         Ok(Config {
@@ -208,6 +221,7 @@ impl Args {
                 refresh: self.issuer_refresh,
                 allow_private: self.allow_private_issuers,
             },
+            notify,
             injection,
         })
     }

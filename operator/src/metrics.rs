@@ -40,6 +40,7 @@ pub struct Metrics {
     pub approvals: Family<ApprovalLabels, Counter>,
     issuer_reads: Family<IssuerReadLabels, Counter>,
     failing_issuers: Gauge,
+    notifications: Family<NotificationLabels, Counter>,
     pending_approvals: Gauge,
     oldest_pending_approval: Gauge,
     registry: Arc<Registry>,
@@ -164,6 +165,24 @@ closed_set! {
     }
 }
 
+closed_set! {
+    /// What came of a message about an approval.
+    Notified {
+        /// It was taken.
+        Delivered = "delivered",
+        /// It was posted, and not taken.
+        Refused = "refused",
+        /// It is not posted any more.
+        GivenUp = "given_up",
+        /// Too many waited already.
+        Dropped = "dropped",
+    }
+}
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotificationLabels {
+    result: Notified,
+}
+
 /// Labels of [`Metrics::pods`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PodLabels {
@@ -260,6 +279,9 @@ impl Default for Metrics {
         registry.register("issuer_reads", "Times that the keys of an issuer were read", issuer_reads.clone());
         let failing_issuers = Gauge::default();
         registry.register("issuers_failing", "Issuers whose keys could not be read the last time", failing_issuers.clone());
+        let notifications = Family::<NotificationLabels, Counter>::default();
+        let help = "Messages about approvals that were posted, and what came of it";
+        registry.register("approval_notifications", help, notifications.clone());
         let pending_approvals = Gauge::<i64>::default();
         registry.register("approvals_pending", "Calls that wait for a person, as the leading replica sees it", pending_approvals.clone());
         let oldest_pending_approval = Gauge::<i64>::default();
@@ -280,6 +302,7 @@ impl Default for Metrics {
             approvals,
             issuer_reads,
             failing_issuers,
+            notifications,
             pending_approvals,
             oldest_pending_approval,
             registry: Arc::new(registry),
@@ -309,6 +332,11 @@ impl Metrics {
     pub fn failed(&self, step: Step, error: &(dyn std::error::Error + 'static)) {
         self.count_error(step);
         tracing::warn!(?step, error, "a write failed; it is tried again");
+    }
+
+    /// Counts what came of a message about an approval.
+    pub fn notified(&self, result: Notified) {
+        self.notifications.get_or_create(&NotificationLabels { result }).inc();
     }
 
     /// Sets how many calls wait for a person, and for how many seconds the oldest has.

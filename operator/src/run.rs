@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::OptionFuture;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Client;
 use kube::api::Api;
 use kube::runtime::events::{Recorder, Reporter};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::approvals::desk::Desk;
 use crate::approvals::known::Known;
+use crate::approvals::notify::Notifier;
 use crate::args::Config;
 use crate::callers::Material;
 use crate::controller::Controller;
@@ -79,7 +83,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     essential.spawn(named("peers", peers.run(client.clone())));
     let known = Arc::<Known>::default();
     essential.spawn(named("approvals", approvals::known::follow(client.clone(), Arc::clone(&known), metrics.clone())));
+    let (notifier, posting) = config.notify.clone().map(|settings| Notifier::new(settings, metrics.clone())).unzip();
+    essential.spawn(named("notifications", OptionFuture::from(posting).then(|_| std::future::pending())));
     let leadership = Leadership {
+        notifier,
         known: Arc::clone(&known),
         config: config.clone(),
         client: client.clone(),
@@ -100,11 +107,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         draining: draining.clone(),
         metrics: metrics.clone(),
     };
-    essential.spawn(named("admin", async move {
-        if let Err(error) = axum::serve(plain, admin::router(Arc::new(health))).await {
-            tracing::error!(%error, "the admin server ended");
-        }
-    }));
+    essential.spawn(named("admin", serve_admin(plain, health)));
     let desk = Desk::new(client.clone(), Arc::clone(&world), known, stop.clone());
     let distributor = Distributor {
         desk,
@@ -142,6 +145,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
+async fn serve_admin(listener: TcpListener, health: admin::Health) {
+    if let Err(error) = axum::serve(listener, admin::router(Arc::new(health))).await {
+        tracing::error!(%error, "the admin server ended");
+    }
+}
+
 async fn named(name: &'static str, task: impl Future<Output = ()>) -> &'static str {
     task.await;
     name
@@ -160,6 +169,7 @@ fn terminated() -> Result<impl Future<Output = ()>, RunError> {
 
 /// What is done only while this replica leads.
 struct Leadership {
+    notifier: Option<Notifier>,
     known: Arc<Known>,
     config: Config,
     client: Client,
@@ -216,6 +226,7 @@ impl Leadership {
             client: self.client.clone(),
             known: Arc::clone(&self.known),
             events,
+            notifier: self.notifier.clone(),
             metrics: self.metrics.clone(),
         };
         tokio::join!(leader.run(), keeper.run(), approvals.run());

@@ -14,6 +14,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::known::Known;
+use super::notify::Notifier;
 use super::resource::{KIND, McpApproval, State};
 use super::state::state;
 use crate::crd::{GROUP, VERSION};
@@ -37,6 +38,8 @@ pub struct Keeper {
     pub known: Arc<Known>,
     /// Where events go.
     pub events: Events,
+    /// Who is told of new approvals, if somebody is.
+    pub notifier: Option<Notifier>,
     /// Where approvals are counted.
     pub metrics: Metrics,
 }
@@ -113,6 +116,9 @@ impl Keeper {
             (Ok(Ok(Some(written))), Due::Write(state)) => {
                 self.metrics.approvals.get_or_create(&ApprovalLabels { state }).inc();
                 self.tell(&written, state).await;
+                if let (State::Pending, Some(notifier)) = (state, &self.notifier) {
+                    notifier.tell(Arc::new(written.clone()));
+                }
                 self.known.insert(written);
             }
             (Ok(Ok(_)), _) => {}
