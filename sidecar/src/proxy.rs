@@ -7,36 +7,39 @@ mod bare;
 mod deliver;
 mod held;
 mod identify;
+mod plain;
+mod receive;
 mod two_endpoints;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use mcp_policy::{Caller, ServerName};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use self::held::HeldCalls;
+use self::plain::{canary, plain, probe, too_many_streams};
+use self::receive::Arrived;
 use crate::answer::answer_fault::AnswerFault;
 use crate::answer::gate::Asked;
 use crate::answer::relay::{self, CallAnswer, Holding, ProxyBody};
 use crate::authenticate::Identity;
 use crate::books::{Books, Record};
-use crate::config::{CANARY_PATH, CANARY_PORT, HttpGet, Limits, Probe};
+use crate::config::{CANARY_PORT, Limits, Probe};
 use crate::drain::Drain;
 use crate::front::exposure::PortUse;
 use crate::front::headers::{self, Route};
 use crate::front::origin::LocalOnly;
 use crate::front::probe;
 use crate::message::era::Era;
-use crate::message::{self, Id, Malformed, Message, Reason};
+use crate::message::{Id, Malformed, Message, Reason};
 use crate::respond;
-use crate::room::{self, NotHeld, Room};
+use crate::room::Room;
 use crate::session::Sessions;
 use crate::state::Enforced;
 use crate::two_endpoints::Streams;
@@ -44,7 +47,6 @@ use crate::upstream::{Answer, Destination, Link, SendError};
 use crate::verdict::{Judgement, Received, Verdict, judge, no_policy};
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-const X_CONTENT_TYPE_OPTIONS: HeaderName = HeaderName::from_static("x-content-type-options");
 
 /// What answers the callers' requests.
 #[derive(Debug)]
@@ -112,32 +114,6 @@ pub enum Closed {
     /// The caller did not send the whole body.
     #[error("the body was cut off")]
     Cut,
-}
-
-/// A message that was read.
-struct Arrived {
-    /// What is enforced since the whole of it is there.
-    enforced: Arc<Enforced>,
-    record: Record,
-    headers: HeaderMap,
-    body: Bytes,
-    message: Message,
-    era: Era,
-}
-
-/// Why a message is not even judged.
-enum Over {
-    Answered(Response<ProxyBody>),
-    Closed(Closed),
-}
-
-impl From<Over> for Result<Response<ProxyBody>, Closed> {
-    fn from(over: Over) -> Self {
-        match over {
-            Over::Answered(response) => Ok(response),
-            Over::Closed(closed) => Err(closed),
-        }
-    }
 }
 
 /// A message that goes to the server, and what it takes to answer it.
@@ -266,53 +242,6 @@ impl Proxy {
     async fn shut_out(&self, peer: &Peer, reason: &'static str, response: Response<ProxyBody>) -> Result<Response<ProxyBody>, Closed> {
         self.books.record(peer.caller(), &peer.server).await.malformed(reason);
         Ok(response)
-    }
-
-    /// Reads a message that is posted, as far as its head and its body agree.
-    async fn receive(
-        &self,
-        peer: &Peer,
-        request: Request<impl Body<Data = Bytes> + Unpin>,
-        before: &Arc<Enforced>,
-    ) -> Result<Arrived, Over> {
-        let mut record = self.books.record(peer.caller(), &peer.server).await;
-        let (mut head, mut body) = request.into_parts();
-        let body = match timeout(self.limits.body_timeout, self.room.hold(&mut body)).await {
-            Ok(Ok((body, taken))) => taken.keep(body),
-            Ok(Err(NotHeld::TooLarge)) => {
-                // Who waits to be told to go on is not sending yet.
-                if !head.headers.contains_key(EXPECT) {
-                    let _ = timeout(self.limits.body_timeout, room::discard(body, self.limits.body_bytes)).await;
-                }
-                return Err(Over::Answered(refuse(record, &Malformed::too_large())));
-            }
-            Ok(Err(NotHeld::Cut(_))) => {
-                record.malformed("cut_off");
-                return Err(Over::Closed(Closed::Cut));
-            }
-            Ok(Err(NotHeld::NoRoom)) => {
-                record.malformed("no_room");
-                return Err(Over::Answered(come_back("Too many large requests at this moment.\n")));
-            }
-            Err(_) => return Err(Over::Answered(refuse(record, &Malformed::body_timeout()))),
-        };
-        // The policies of this moment, not of the request's head: a body can take its time, and must not outlive a change by that.
-        let enforced = self.books.state.enforced();
-        if !Arc::ptr_eq(before, &enforced)
-            && let Err(barred) = self.identify_again(peer, &mut head.headers, &enforced)
-        {
-            return Err(Over::Answered(self.bar(record, barred, &head.headers, &enforced)));
-        }
-        let message = match message::parse(&body) {
-            Ok(message) => message,
-            Err(malformed) => return Err(Over::Answered(refuse(record, &malformed))),
-        };
-        record.message(&message, &body, Some(&head.headers));
-        let era = match headers::era(&head.headers, &message) {
-            Ok(era) => era,
-            Err(malformed) => return Err(Over::Answered(refuse(record, &malformed))),
-        };
-        Ok(Arrived { enforced, record, headers: head.headers, body, message, era })
     }
 
     /// A message to the endpoint.
@@ -465,49 +394,4 @@ fn respond_with(head: http::response::Parts, body: headers::Body, content: Proxy
 /// An answer of the sidecar's own in MCP's forms.
 fn own(response: Response<Bytes>) -> Response<ProxyBody> {
     response.map(relay::whole)
-}
-
-/// An answer of the sidecar's own where no MCP is spoken.
-fn plain(status: StatusCode, text: &'static str) -> Response<ProxyBody> {
-    let mut response = Response::new(relay::whole(Bytes::from_static(text.as_bytes())));
-    *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
-}
-
-/// Answers what there is no room for at this moment.
-fn come_back(text: &'static str) -> Response<ProxyBody> {
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-    response
-}
-
-/// Answers who wants a stream where there are enough.
-fn too_many_streams() -> Response<ProxyBody> {
-    come_back("Too many open streams at this moment.\n")
-}
-
-/// The proof that the pod is captured: nobody listens on the port that this request was sent to.
-fn canary(method: &Method, uri: &Uri) -> Response<ProxyBody> {
-    if *method == Method::GET && uri.path() == CANARY_PATH {
-        plain(StatusCode::OK, "captured\n")
-    } else {
-        plain(StatusCode::NOT_FOUND, "Nothing is here.\n")
-    }
-}
-
-/// Forwards a probe of the pod. Only the status comes back, so a probe's path is no way to read the server.
-async fn probe(peer: &Peer, get: &HttpGet, headers: &HeaderMap) -> Response<ProxyBody> {
-    let Some(request) = probe::request(get, headers) else {
-        return plain(StatusCode::BAD_GATEWAY, "The probe's headers cannot be sent.\n");
-    };
-    match peer.link.send(&request).await {
-        Ok(answer) => {
-            let mut response = Response::new(relay::whole(Bytes::new()));
-            *response.status_mut() = answer.status();
-            response
-        }
-        Err(_) => plain(StatusCode::BAD_GATEWAY, "The server did not answer.\n"),
-    }
 }

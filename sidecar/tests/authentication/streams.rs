@@ -1,7 +1,7 @@
 //! Streams that are open while keys are revoked or replaced, policies ask for more, or a token ends: they end between two events.
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use mcp_policy::Snapshot;
@@ -76,6 +76,16 @@ fn keys(keys: &[Value]) -> Snapshot {
     proving(all_allowed(), required(&json!({ "keys": keys })))
 }
 
+/// A subscription of the modern era.
+fn listen() -> Request<Full<Bytes>> {
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
+    let params = json!({"_meta": meta, "notifications": {"toolsListChanged": true}});
+    let mut request = mcp(json!({"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}).to_string());
+    request.headers_mut().insert("mcp-protocol-version", HeaderValue::from_static("2026-07-28"));
+    request.headers_mut().insert("mcp-method", HeaderValue::from_static("subscriptions/listen"));
+    request
+}
+
 #[tokio::test]
 async fn a_stream_ends_when_its_key_is_revoked_and_no_other_does() {
     let mut streaming = Streaming::start().await;
@@ -101,7 +111,9 @@ async fn a_stream_ends_when_its_token_does() {
     // Of the leeway, a second is left.
     let token = issuer.token_until("alice", now() - 29);
     let mut open = Open::with(&guarded, &mut streaming, with_token(get("/mcp"), Some(&token))).await;
+    let mut subscribed = Open::with(&guarded, &mut streaming, with_token(listen(), Some(&token))).await;
     open.ends().await;
+    subscribed.ends().await;
 }
 
 #[tokio::test]
