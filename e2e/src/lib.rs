@@ -17,6 +17,7 @@ pub mod cli;
 pub mod cluster;
 pub mod cluster_policy;
 pub mod forward;
+pub mod issuer;
 pub mod metrics;
 pub mod pod;
 pub mod policy;

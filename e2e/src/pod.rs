@@ -87,6 +87,15 @@ impl Pod {
         (Agent::connect(inside), forward)
     }
 
+    /// As [`Pod::agent`], with this token.
+    pub fn agent_with(&self, client: Client, bearer: &str) -> (Agent, Forward) {
+        let forward = self.forward(8080);
+        let client = client.command();
+        let mut inside = command("env");
+        inside.arg(format!("BEARER={bearer}")).arg(client.get_program()).args(client.get_args()).arg(forward.url());
+        (Agent::connect(inside), forward)
+    }
+
     /// Runs a shell command in it: what it printed, or why it failed.
     pub fn shell(&self, script: &str) -> Result<String, String> {
         try_kubectl(&["-n", &self.namespace, "exec", &self.name, "--", "sh", "-c", script])

@@ -1,14 +1,26 @@
 //! Messages that no SDK would send.
 
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    process::{Child, Stdio},
+    sync::mpsc::{self, Receiver},
+    thread,
+    time::Duration,
+};
+
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::cluster::{command, root, run};
 
 /// An HTTP answer.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
+    /// The headers, their names in lower case.
+    pub headers: BTreeMap<String, String>,
     /// The body as it came.
     pub body: String,
 }
@@ -25,8 +37,46 @@ impl Response {
 pub fn post(url: &str, headers: &[&str], body: &[u8]) -> Response {
     let mut python = command("python3");
     python.arg(root().join("e2e/raw.py")).arg(url).args(headers);
-    let answer: Value = serde_json::from_str(&run(&mut python, Some(body)).unwrap_or_else(|why| panic!("POST {url}: {why}"))).unwrap();
-    Response { status: u16::try_from(answer["status"].as_u64().unwrap()).unwrap(), body: answer["body"].as_str().unwrap().to_owned() }
+    serde_json::from_str(&run(&mut python, Some(body)).unwrap_or_else(|why| panic!("POST {url}: {why}"))).unwrap()
+}
+
+/// An event stream that a GET has opened.
+#[derive(Debug)]
+pub struct Stream {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Stream {
+    /// Opens one. `headers` are `name: value`.
+    pub fn open(url: &str, headers: &[&str]) -> Self {
+        let mut python = command("python3");
+        python.arg(root().join("e2e/stream.py")).arg(url).args(headers);
+        let mut child = python.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        let stream = Self { child, lines };
+        assert_eq!(stream.line(Duration::from_mins(1)).as_deref(), Some("200"), "the stream was not opened");
+        stream
+    }
+
+    /// Whether it ends within this time.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        self.line(time).as_deref() == Some("end")
+    }
+
+    fn line(&self, time: Duration) -> Option<String> {
+        self.lines.recv_timeout(time).ok()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// The text of a `tools/call` with this id.

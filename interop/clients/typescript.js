@@ -2,12 +2,14 @@
 //
 // usage: typescript.js 1|2|2-auto URL     the line of the SDK; with 2-auto it looks for the newest revision first
 //
-// Input and output are those of python/agent.py.
+// Input and output are those of python/agent.py, and so is BEARER.
 
 import { createInterface } from "node:readline";
 
 const [line, url] = process.argv.slice(2);
 const ANSWER = "Ada";
+const bearer = process.env.BEARER;
+const options = bearer ? { requestInit: { headers: { Authorization: `Bearer ${bearer}` } } } : {};
 const info = { name: "agent", version: "0" };
 const capabilities = { elicitation: {}, sampling: {} };
 const elicited = () => ({ action: "accept", content: { name: ANSWER } });
@@ -20,7 +22,7 @@ async function first() {
   const client = new Client(info, { capabilities });
   client.setRequestHandler(ElicitRequestSchema, elicited);
   client.setRequestHandler(CreateMessageRequestSchema, sampled);
-  const transport = new StreamableHTTPClientTransport(new URL(url));
+  const transport = new StreamableHTTPClientTransport(new URL(url), options);
   await client.connect(transport);
   const call = (params, options) => client.callTool(params, CallToolResultSchema, options);
   return { client, call, protocol: transport.protocolVersion, ProtocolError: McpError };
@@ -31,7 +33,7 @@ async function second() {
   const client = new Client(info, { capabilities, ...(line === "2-auto" && { versionNegotiation: { mode: "auto" } }) });
   client.setRequestHandler("elicitation/create", elicited);
   client.setRequestHandler("sampling/createMessage", sampled);
-  await client.connect(new StreamableHTTPClientTransport(new URL(url)));
+  await client.connect(new StreamableHTTPClientTransport(new URL(url), options));
   const call = (params, options) => client.callTool(params, options);
   return { client, call, protocol: client.getNegotiatedProtocolVersion(), ProtocolError };
 }

@@ -6,17 +6,21 @@ usage: agent.py URL     each line of stdin is a step: {"list": true}, or {"call"
 
 The first line of stdout tells the protocol version. Each step then prints one line: {"tools": [names]}; {"text", "isError", "meta",
 "progress": […]} of a tool's result; {"error": {"code", "message"}} where the answer was a JSON-RPC error; {"cancelled": true}. "raised"
-names the exception that a user of the client gets. What the server asks is answered with ANSWER.
+names the exception that a user of the client gets. What the server asks is answered with ANSWER. A token in the environment, as BEARER, is sent
+with every request.
 """
 
 import asyncio
 import json
+import os
 import sys
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 
 from mcp import types
+from mcp.shared._httpx_utils import create_mcp_http_client
 
+BEARER = os.environ.get("BEARER")
 ANSWER = "Ada"
 
 
@@ -35,6 +39,10 @@ async def withdraw(client):
     """Giving up the wait cancels."""
 
 
+def http_client():
+    return create_mcp_http_client(headers={"Authorization": f"Bearer {BEARER}"}) if BEARER else None
+
+
 class ToolError(Exception):
     """The official SDK raises none."""
 
@@ -51,7 +59,7 @@ if find_spec("fastmcp"):
 
     @asynccontextmanager
     async def connect(url):
-        async with Client(url, elicitation_handler=elicited, sampling_handler=sampled) as client:
+        async with Client(url, auth=BEARER, elicitation_handler=elicited, sampling_handler=sampled) as client:
             yield client, client.protocol_version
 
     async def list_tools(client):
@@ -63,10 +71,11 @@ if find_spec("fastmcp"):
 
 elif find_spec("mcp_types"):
     from mcp import Client, MCPError
+    from mcp.client.streamable_http import streamable_http_client
 
     @asynccontextmanager
     async def connect(url):
-        async with Client(url, **HANDLERS) as client:
+        async with Client(streamable_http_client(url, http_client=http_client()) if BEARER else url, **HANDLERS) as client:
             yield client, client.protocol_version
 
     async def list_tools(client):
@@ -83,7 +92,7 @@ else:
 
     @asynccontextmanager
     async def connect(url):
-        transport = sse_client(url) if url.endswith("/sse") else streamable_http_client(url)
+        transport = sse_client(url) if url.endswith("/sse") else streamable_http_client(url, http_client=http_client())
         async with transport as (read, write, *_), ClientSession(read, write, **HANDLERS) as session:
             yield session, (await session.initialize()).protocolVersion
 
