@@ -17,13 +17,19 @@ use mcp_policy_e2e::{
 use serde_json::json;
 
 const SELECTOR: &str = "selector: {matchLabels: {app: healthimaging-mcp}}";
-const NONE: &str = "{}";
 
 /// A call without an SDK, with this token or none.
 fn call(url: &str, tool: &str, bearer: Option<&str>) -> Response {
     let authorization = bearer.map(|bearer| format!("authorization: Bearer {bearer}"));
     let headers: Vec<&str> = authorization.iter().map(String::as_str).collect();
-    wire::post(url, &headers, wire::call(1, tool, &serde_json::from_str(NONE).unwrap()).as_bytes())
+    wire::post(url, &headers, wire::call(1, tool, &json!({})).as_bytes())
+}
+
+/// A new session, with this token.
+fn open(url: &str, bearer: &str) -> Response {
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize",
+        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "wire", "version": "0"}}});
+    wire::post(url, &[&format!("authorization: Bearer {bearer}")], initialize.to_string().as_bytes())
 }
 
 /// Whether the caller was asked to prove who it is, and how.
@@ -41,8 +47,7 @@ fn two_agents_of_different_service_accounts_have_their_own_tools() {
     let namespace = sandbox.namespace().to_owned();
     // The example as it stands, but for the namespace and the image that this cluster has.
     let here = |path: &str| {
-        let text = example(path).replace("namespace: imaging", &format!("namespace: {namespace}"));
-        text.replace("busybox:1", busybox()).replace(&format!("registry.local/{}", busybox()), busybox())
+        example(path).replace("namespace: imaging", &format!("namespace: {namespace}")).replace("busybox:1", busybox())
     };
     sandbox.apply(&here("callers/policy.yaml"));
     let pod = sandbox.imaging();
@@ -105,17 +110,15 @@ fn a_key_that_is_revoked_proves_nothing_a_second_later_and_its_stream_ends() {
     let other = keys(&["create", "other"]);
     let [key, next, other] = [key.trim(), next.trim(), other.trim()];
     let way = pod.forward(8080);
-    until_true("the key is known", || call(&way.url(), "list_datastores", Some(key)).status == 200);
-    until_true("the next key is known", || call(&way.url(), "list_datastores", Some(next)).status == 200);
+    until_true("the key is known", || open(&way.url(), key).status == 200);
+    until_true("the next key is known", || open(&way.url(), next).status == 200);
     let denial = &call(&way.url(), "list_datastores", Some(other)).message()["result"]["_meta"]["mcp-policy.dev/denial"];
     assert_eq!(denial["code"], "no_policy");
 
     let (mut agent, _way) = pod.agent_with(Client::TypeScript1, key);
     assert!(agent.call("list_datastores", &json!({})).passed());
     let authorization = format!("authorization: Bearer {key}");
-    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize",
-        "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "wire", "version": "0"}}});
-    let opened = wire::post(&way.url(), &[&authorization], initialize.to_string().as_bytes());
+    let opened = open(&way.url(), key);
     let session = format!("mcp-session-id: {}", opened.headers["mcp-session-id"]);
     let version = "mcp-protocol-version: 2025-11-25";
     let initialized = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
@@ -137,7 +140,7 @@ fn a_key_that_is_revoked_proves_nothing_a_second_later_and_its_stream_ends() {
     let before = executed(&pod);
     assert!(is_asked(&call(&way.url(), "list_datastores", Some(key))));
     assert_eq!(executed(&pod), before);
-    assert_eq!(call(&way.url(), "list_datastores", Some(next)).status, 200, "the other key of the caller stays");
+    assert_eq!(open(&way.url(), next).status, 200, "the other key of the caller stays");
 }
 
 #[test]
@@ -170,11 +173,11 @@ fn tokens_of_an_identity_provider_prove_callers_until_its_keys_are_rotated() {
     until_true("the old key is withdrawn", || is_asked(&call(&way.url(), "list_datastores", Some(&token))));
     let renewed = issuer.token(audience);
     until("the new key is known", || {
-        let response = call(&way.url(), "list_datastores", Some(&renewed));
+        let response = open(&way.url(), &renewed);
         if response.status == 200 { Ok(()) } else { Err(response.body) }
     });
 
     drop(issuer);
     assert!(sandbox.until_condition("idp", "CallersProvable", "False").contains("those that were read before stay"));
-    assert_eq!(call(&way.url(), "list_datastores", Some(&renewed)).status, 200, "an issuer that is away takes nobody's proof");
+    assert_eq!(open(&way.url(), &renewed).status, 200, "an issuer that is away takes nobody's proof");
 }
