@@ -4,6 +4,7 @@
 # KUBECONFIG   set: that cluster is used; not set: the embedded one
 # IMAGES       a registry and prefix that the cluster can pull from, as in `registry.example.com/me`; the images are pushed there.
 #              Needed with KUBECONFIG, unless the images of this version are where the manifests name them
+# HOST_ADDRESS an address of this machine that pods reach, where a test runs a server for them; not set: that of the embedded cluster's node
 
 E2E=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)
 TOP=$(dirname "$E2E")

@@ -46,9 +46,7 @@ fn two_agents_of_different_service_accounts_have_their_own_tools() {
     let sandbox = Sandbox::new("accounts");
     let namespace = sandbox.namespace().to_owned();
     // The example as it stands, but for the namespace and the image that this cluster has.
-    let here = |path: &str| {
-        example(path).replace("namespace: imaging", &format!("namespace: {namespace}")).replace("busybox:1", busybox())
-    };
+    let here = |path: &str| example(path).replace("namespace: imaging", &format!("namespace: {namespace}")).replace("busybox:1", busybox());
     sandbox.apply(&here("callers/policy.yaml"));
     let pod = sandbox.imaging();
     sandbox.apply(&here("callers/agents.yaml"));
