@@ -83,7 +83,12 @@ async fn snapshot(State(admin): State<Admin>) -> Json<Shown> {
         policies: enforced
             .revisions
             .iter()
-            .map(|one| ShownPolicy { name: one.policy.to_string(), revision: one.revision.clone(), mode: one.mode, accepted: one.accepted })
+            .map(|one| ShownPolicy {
+                name: one.policy.to_string(),
+                revision: one.revision.to_string(),
+                mode: one.mode,
+                accepted: one.accepted,
+            })
             .collect(),
     })
 }

@@ -113,7 +113,7 @@ fn needed(needed: &ApprovalNeeded, arguments: &str, call: &ToolCall, enforced: &
         namespace: policy.namespace().map(str::to_owned),
         name: policy.name().to_owned(),
         // Of a policy from the operator it is a generation. Of any other there is nobody to ask.
-        generation: enforced.revision(policy).and_then(|revision| revision.parse().ok()).unwrap_or(0),
+        generation: enforced.revision(policy).and_then(|one| one.revision.parse().ok()).unwrap_or(0),
         rule: rule.clone(),
         reason: reason.clone(),
         timeout_seconds: *timeout_seconds,

@@ -9,6 +9,7 @@ pub mod lines;
 pub mod metrics;
 pub mod store_metrics;
 
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -23,7 +24,7 @@ use crate::answer::unknown_tool::UnknownTool;
 use crate::approvals::Desk;
 use crate::books::audit::{Audit, AuditedLine, Line, Slot};
 use crate::books::decision_id::DecisionIds;
-use crate::books::metrics::{Metrics, OTHER_TOOL};
+use crate::books::metrics::Metrics;
 use crate::message::mirrored;
 use crate::message::{Malformed, Message, ToolCall};
 use crate::respond;
@@ -114,9 +115,9 @@ impl Books {
         self.listed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The tool as a label of metrics.
-    fn label<'a>(&self, policies: &Policies, tool: &'a str) -> &'a str {
-        if policies.names(tool) || self.has_listed(tool) { tool } else { OTHER_TOOL }
+    /// Whether the tool is a label of metrics.
+    fn is_label(&self, policies: &Policies, tool: &str) -> bool {
+        policies.names(tool) || self.has_listed(tool)
     }
 
     /// A new id, for a record that begins later.
@@ -126,12 +127,12 @@ impl Books {
     }
 
     /// Begins a record. Where policies refuse calls that cannot be written down, it waits a little for room for its line.
-    pub async fn record(self: &Arc<Self>, caller: &Caller, server: &str) -> Record {
+    pub async fn record(self: &Arc<Self>, caller: &Caller, server: &Arc<str>) -> Record {
         self.record_as(self.decision_id(), caller, server).await
     }
 
     /// As [`Books::record`], with an id that was told already.
-    pub async fn record_as(self: &Arc<Self>, decision_id: String, caller: &Caller, server: &str) -> Record {
+    pub async fn record_as(self: &Arc<Self>, decision_id: String, caller: &Caller, server: &Arc<str>) -> Record {
         let slot = match self.audit.room() {
             None if self.state.enforced().refuses_unaudited => self.audit.room_soon().await,
             room => room,
@@ -147,7 +148,7 @@ impl Books {
             revision: None,
             rule: None,
             caller: caller.to_string(),
-            server: server.to_owned(),
+            server: Arc::clone(server),
             method: None,
             from_server: false,
             tool: None,
@@ -176,15 +177,15 @@ pub struct Record {
     time: Timestamp,
     decision_id: String,
     verdict: Option<Code>,
-    policy: Option<String>,
-    revision: Option<String>,
+    policy: Option<Arc<str>>,
+    revision: Option<Arc<str>>,
     rule: Option<String>,
     caller: String,
-    server: String,
-    method: Option<String>,
+    server: Arc<str>,
+    method: Option<Cow<'static, str>>,
     from_server: bool,
-    tool: Option<String>,
-    label: Option<String>,
+    tool: Option<Arc<str>>,
+    label: Option<Arc<str>>,
     malformed: Option<&'static str>,
     argument_keys: Vec<String>,
     argument_keys_left_out: usize,
@@ -212,7 +213,8 @@ impl Record {
     }
 
     fn method(&mut self, method: &str) {
-        self.method = Some(cut(method));
+        let known = mcp_policy::method::FROM_CLIENT.iter().find(|known| **known == method);
+        self.method = Some(known.map_or_else(|| cut(method).to_owned().into(), |known| (*known).into()));
     }
 
     /// The message of a client, as it was read.
@@ -230,8 +232,13 @@ impl Record {
 
     /// The tool that is called.
     pub fn call(&mut self, call: &ToolCall, policies: &Policies) {
-        self.label = Some(self.books.label(policies, &call.name).to_owned());
-        self.tool = Some(cut(&call.name));
+        let tool: Arc<str> = cut(&call.name).into();
+        self.label = Some(match self.books.is_label(policies, &call.name) {
+            true if tool.len() == call.name.len() => Arc::clone(&tool),
+            true => call.name.as_str().into(),
+            false => self.books.metrics.other_tool(),
+        });
+        self.tool = Some(tool);
         self.argument_keys.clone_from(&call.argument_keys);
         self.argument_keys_left_out = call.argument_keys_left_out;
     }
@@ -272,7 +279,7 @@ impl Record {
     /// What policies in audit mode would have decided.
     pub fn audited(&mut self, audited: Vec<Audited>, enforced: &Enforced) {
         let line = |one: Audited| AuditedLine {
-            revision: enforced.revision(&one.policy).map(str::to_owned),
+            revision: enforced.revision(&one.policy).map(|one| one.revision.to_string()),
             policy: one.policy.to_string(),
             rule: one.rule,
             code: one.code,
@@ -282,8 +289,9 @@ impl Record {
     }
 
     fn by(&mut self, policy: Option<&PolicyId>, rule: Option<String>, enforced: &Enforced) {
-        self.revision = policy.and_then(|policy| enforced.revision(policy)).map(str::to_owned);
-        self.policy = policy.map(ToString::to_string);
+        let revision = policy.and_then(|policy| enforced.revision(policy));
+        self.revision = revision.map(|one| Arc::clone(&one.revision));
+        self.policy = revision.map(|one| Arc::clone(&one.name)).or_else(|| policy.map(|policy| policy.to_string().into()));
         self.rule = rule;
     }
 
@@ -331,12 +339,12 @@ impl Record {
             && !std::mem::replace(&mut self.counted, true)
         {
             let metrics = &self.books.metrics;
-            metrics.decided(self.policy.as_deref(), self.label.as_deref(), code, Mode::Enforce);
+            metrics.decided(self.policy.as_ref(), self.label.as_ref(), code, Mode::Enforce);
             if let Some(reason) = self.malformed {
                 metrics.malformed("client", reason);
             }
             for one in &self.audited {
-                metrics.decided(Some(&one.policy), self.label.as_deref(), one.code, Mode::Audit);
+                metrics.decided(Some(&one.policy.as_str().into()), self.label.as_ref(), one.code, Mode::Audit);
             }
         }
     }
@@ -374,6 +382,6 @@ impl Drop for Record {
     }
 }
 
-fn cut(name: &str) -> String {
-    name[..name.floor_char_boundary(MAX_AUDIT_NAME)].to_owned()
+fn cut(name: &str) -> &str {
+    &name[..name.floor_char_boundary(MAX_AUDIT_NAME)]
 }

@@ -127,7 +127,7 @@ where
     let Core { drain, admin, tasks, .. } = core;
     let name = config.server.name();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), server = name, ?admin, "listening on standard input");
-    let conversation = Conversation::new(Arc::clone(&books), name, config.limits, input.clone(), to_client);
+    let conversation = Conversation::new(Arc::clone(&books), name.into(), config.limits, input.clone(), to_client);
     Ok(Pair { admin, drain, tasks, books, client, conversation, input, output, process })
 }
 
@@ -282,8 +282,8 @@ impl Gateway {
             return self.tunnel(stream, &destination).await;
         }
         let server = match &self.upstream {
-            Some(_) => self.name.to_string(),
-            None => format!("{}:{}", self.name, destination.port().unwrap_or_default()),
+            Some(_) => Arc::clone(&self.name),
+            None => format!("{}:{}", self.name, destination.port().unwrap_or_default()).into(),
         };
         let link = Arc::new(Link::new(destination, &self.limits, self.books.metrics.clone()));
         let identity = Identity::anonymous(peer.ip());

@@ -74,7 +74,7 @@ pub struct Peer {
     /// The way to the server that was dialled.
     pub link: Arc<Link>,
     /// That server, for audit lines: [`Peer::name`] and the port.
-    pub server: String,
+    pub server: Arc<str>,
     /// `namespace/pod`, or the upstream's authority.
     pub name: Arc<str>,
 }

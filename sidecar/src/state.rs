@@ -57,8 +57,10 @@ pub struct SnapshotId {
 pub struct Revision {
     /// The policy.
     pub policy: PolicyId,
+    /// The policy, as metrics and audit lines name it.
+    pub name: Arc<str>,
     /// `metadata.generation`, or the beginning of the digest of a file.
-    pub revision: String,
+    pub revision: Arc<str>,
     /// Whether it refuses, or only says what it would do.
     pub mode: Mode,
     /// Whether a revision of it was ever accepted; if not, it refuses every call.
@@ -161,7 +163,13 @@ impl Enforced {
             };
             warnings.extend(policy.warnings().iter().map(|warning| format!("policy {}: {warning}", part.id)));
             policies.push(policy);
-            revisions.push(Revision { policy: part.id, revision: part.revision, mode: part.mode, accepted: part.document.is_some() });
+            revisions.push(Revision {
+                name: part.id.to_string().into(),
+                policy: part.id,
+                revision: part.revision.into(),
+                mode: part.mode,
+                accepted: part.document.is_some(),
+            });
         }
         Ok(Self {
             policies: Policies::new(policies),
@@ -183,8 +191,8 @@ impl Enforced {
 
     /// The revision of a policy that is in force.
     #[must_use]
-    pub fn revision(&self, policy: &PolicyId) -> Option<&str> {
-        self.revisions.iter().find(|one| one.policy == *policy).map(|one| one.revision.as_str())
+    pub fn revision(&self, policy: &PolicyId) -> Option<&Revision> {
+        self.revisions.iter().find(|one| one.policy == *policy)
     }
 
     /// Why this cannot serve callers; none if it can.
@@ -417,7 +425,7 @@ mod tests {
         assert!(Enforced::from_snapshot(&never).unwrap().not_ready().unwrap().contains("imaging/never"));
         let good = Enforced::from_snapshot(&Snapshot::new(vec![policy("good", Some(Document::default()))])).unwrap();
         assert_eq!(good.not_ready(), None);
-        assert_eq!(good.revision(&PolicyId::new(Some("imaging"), "good")), Some("3"));
+        assert_eq!(good.revision(&PolicyId::new(Some("imaging"), "good")).map(|one| &*one.revision), Some("3"));
     }
 
     fn with(name: &str, mode: Mode, server: Server, document: Option<Document>) -> SnapshotPolicy {

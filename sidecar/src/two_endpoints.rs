@@ -29,7 +29,7 @@ pub struct Streams {
 /// A URI of a server.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Place {
-    server: String,
+    server: Arc<str>,
     target: String,
 }
 
@@ -57,12 +57,12 @@ impl Streams {
     /// The session whose stream announced this URI of the server.
     #[must_use]
     pub fn session(&self, server: &str, target: &str) -> Option<Arc<Session>> {
-        self.open().get(&Place { server: server.to_owned(), target: target.to_owned() }).cloned()
+        self.open().get(&Place { server: server.into(), target: target.to_owned() }).cloned()
     }
 
     /// A stream announced this URI. None if another one has: then nobody could tell whose messages arrive there.
     fn announced(self: &Arc<Self>, server: &str, target: String, channel: impl FnOnce() -> Channel) -> Option<Open> {
-        let place = Place { server: server.to_owned(), target: target.clone() };
+        let place = Place { server: server.into(), target: target.clone() };
         let mut open = self.open();
         if open.contains_key(&place) {
             return None;

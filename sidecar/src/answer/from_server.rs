@@ -56,7 +56,7 @@ impl Word {
     }
 
     /// Writes it down. Returns the answer to a request that is held back.
-    pub async fn settle(self, books: &Arc<Books>, caller: &Caller, server: &str) -> Option<Bytes> {
+    pub async fn settle(self, books: &Arc<Books>, caller: &Caller, server: &Arc<str>) -> Option<Bytes> {
         let Self { decision_id, method, request, refusal, audited, enforced } = self;
         let mut record = books.record_as(decision_id.clone(), caller, server).await;
         record.from_server(&method);
@@ -78,7 +78,7 @@ pub struct WayBack {
     /// The client.
     pub caller: Caller,
     /// The server, for audit lines.
-    pub server: String,
+    pub server: Arc<str>,
     /// The way to it.
     pub link: Arc<Link>,
     /// Its endpoint.
@@ -103,7 +103,7 @@ impl WayBack {
         let headers = headers::of_own_message(&self.headers);
         // A server that cannot be told has its own timeouts. Why it could not be reached is logged there.
         if timeout(PATIENCE, self.link.forward(Method::POST, &self.path, &headers, body)).await.is_err() {
-            tracing::warn!(server = self.server, "the server did not take the answer to a request that was refused");
+            tracing::warn!(server = &*self.server, "the server did not take the answer to a request that was refused");
         }
     }
 }

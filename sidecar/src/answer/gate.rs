@@ -36,7 +36,7 @@ pub struct Gate {
     /// Whom the server talks to.
     pub caller: Caller,
     /// The server, for logs.
-    pub server: String,
+    pub server: Arc<str>,
     /// The session that the request belongs to.
     pub session: Option<String>,
     /// What is remembered of sessions.
@@ -354,7 +354,7 @@ impl Gate {
 
     fn stray(&self, stray: Stray) -> Judged {
         let reason = stray.as_str();
-        tracing::warn!(server = self.server, reason, "dropped a message of the server that does not belong there");
+        tracing::warn!(server = &*self.server, reason, "dropped a message of the server that does not belong there");
         self.books.metrics.malformed("server", reason);
         Passing::Dropped.into()
     }

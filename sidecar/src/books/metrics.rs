@@ -50,12 +50,15 @@ pub struct Metrics {
     in_flight: Gauge,
     audit_lines_lost: Counter,
     spans_lost: Counter,
+    /// The label where there is nothing to name, and that of tools which are not named: made once.
+    nothing: Arc<str>,
+    other_tool: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DecisionLabels {
-    policy: String,
-    tool: String,
+    policy: Arc<str>,
+    tool: Arc<str>,
     decision: &'static str,
     code: &'static str,
     mode: &'static str,
@@ -63,7 +66,7 @@ struct DecisionLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LimitLabels {
-    policy: String,
+    policy: Arc<str>,
     counter: Arc<str>,
 }
 
@@ -80,7 +83,7 @@ struct MalformedLabels {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ToolLabels {
-    tool: String,
+    tool: Arc<str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -158,6 +161,8 @@ impl Metrics {
             in_flight,
             audit_lines_lost,
             spans_lost,
+            nothing: Arc::from(""),
+            other_tool: Arc::from(OTHER_TOOL),
         }
     }
 
@@ -180,14 +185,20 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
+    /// The label [`OTHER_TOOL`].
+    #[must_use]
+    pub fn other_tool(&self) -> Arc<str> {
+        Arc::clone(&self.other_tool)
+    }
+
     /// Counts a decision; with [`Mode::Audit`], what a policy in that mode would have decided. `tool` is a label: see [`OTHER_TOOL`].
     /// Without a policy or a tool, the label is empty.
-    pub fn decided(&self, policy: Option<&str>, tool: Option<&str>, code: Code, mode: Mode) {
+    pub fn decided(&self, policy: Option<&Arc<str>>, tool: Option<&Arc<str>>, code: Code, mode: Mode) {
         // Whether it was allowed is the policy's word; a server that could not be reached does not change it.
         let decision = if matches!(code, Code::Allowed | Code::UpstreamUnreachable) { "allowed" } else { "refused" };
         let labels = DecisionLabels {
-            policy: policy.unwrap_or_default().to_owned(),
-            tool: tool.unwrap_or_default().to_owned(),
+            policy: Arc::clone(policy.unwrap_or(&self.nothing)),
+            tool: Arc::clone(tool.unwrap_or(&self.nothing)),
             decision,
             code: code.as_str(),
             mode: mode.as_str(),
@@ -196,14 +207,14 @@ impl Metrics {
     }
 
     /// Counts a refusal by a full counter. What a policy in audit mode would have refused is none.
-    pub fn limited(&self, policy: &str, counter: &Arc<str>) {
-        self.limit_refusals.get_or_create(&LimitLabels { policy: policy.to_owned(), counter: Arc::clone(counter) }).inc();
+    pub fn limited(&self, policy: &Arc<str>, counter: &Arc<str>) {
+        self.limit_refusals.get_or_create(&LimitLabels { policy: Arc::clone(policy), counter: Arc::clone(counter) }).inc();
     }
 
     /// Counts a call without a session that a counter of scope `session` counted by its caller. The first one of each counter is a
     /// warning: on a server without sessions, the limit is not what its author meant.
     pub fn counted_without_session(&self, policy: &str, counter: &Arc<str>) {
-        let labels = LimitLabels { policy: policy.to_owned(), counter: Arc::clone(counter) };
+        let labels = LimitLabels { policy: policy.into(), counter: Arc::clone(counter) };
         if self.without_session.get_or_create(&labels).inc() == 0 {
             tracing::warn!(policy, %counter, "a call without a session spent from a limit of scope `session`; such calls are counted by caller");
         }
@@ -225,8 +236,8 @@ impl Metrics {
     }
 
     /// Notes how long the server took to answer a call.
-    pub fn upstream_took(&self, tool: &str, time: Duration) {
-        self.upstream_duration.get_or_create(&ToolLabels { tool: tool.to_owned() }).observe(time.as_secs_f64());
+    pub fn upstream_took(&self, tool: &Arc<str>, time: Duration) {
+        self.upstream_duration.get_or_create(&ToolLabels { tool: Arc::clone(tool) }).observe(time.as_secs_f64());
     }
 
     /// Counts an answer that did not reach its caller, or not as a whole.
@@ -284,7 +295,8 @@ struct Scraped(Arc<State>);
 impl Collector for Scraped {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let usage = self.0.usage();
-        let labels = |policy: &dyn ToString, counter: &Arc<str>| LimitLabels { policy: policy.to_string(), counter: Arc::clone(counter) };
+        let labels =
+            |policy: &dyn ToString, counter: &Arc<str>| LimitLabels { policy: policy.to_string().into(), counter: Arc::clone(counter) };
         if !usage.is_empty() {
             let max = ConstGauge::new(0f64);
             let mut family = encoder.encode_descriptor(
@@ -356,9 +368,9 @@ mod tests {
     #[test]
     fn both_forms_have_the_documented_names() {
         let metrics = metrics();
-        metrics.decided(Some("imaging/imaging"), Some("export"), Code::Allowed, Mode::Enforce);
-        metrics.limited("imaging/imaging", &Arc::from("rate"));
-        metrics.upstream_took("export", Duration::from_millis(3));
+        metrics.decided(Some(&Arc::from("imaging/imaging")), Some(&Arc::from("export")), Code::Allowed, Mode::Enforce);
+        metrics.limited(&Arc::from("imaging/imaging"), &Arc::from("rate"));
+        metrics.upstream_took(&Arc::from("export"), Duration::from_millis(3));
         let decision = "mcp_policy_decisions_total{policy=\"imaging/imaging\",tool=\"export\",decision=\"allowed\",code=\"allowed\",mode=\"enforce\"} 1";
         for text in [metrics.openmetrics().unwrap(), metrics.classic().unwrap()] {
             assert!(text.contains(decision), "{text}");

@@ -29,7 +29,7 @@ use crate::state::Enforced;
 pub struct Channel {
     books: Arc<Books>,
     caller: Caller,
-    server: String,
+    server: Arc<str>,
     session: String,
     sessions: Arc<Sessions>,
     pending: Mutex<Pending<Waiting>>,
@@ -56,7 +56,7 @@ pub struct Said {
 impl Channel {
     /// A channel of this session between a caller and a server, as audit lines name them. The session is open from now on.
     #[must_use]
-    pub fn new(books: Arc<Books>, caller: Caller, server: String, session: String, sessions: Arc<Sessions>) -> Self {
+    pub fn new(books: Arc<Books>, caller: Caller, server: Arc<str>, session: String, sessions: Arc<Sessions>) -> Self {
         sessions.opened(&session, Owner::of(&caller));
         let told = Mutex::new(books.state.enforced());
         Self { books, caller, server, session, sessions, pending: Mutex::default(), told }

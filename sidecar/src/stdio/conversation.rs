@@ -35,7 +35,7 @@ const SESSION: &str = "stdio";
 pub struct Conversation<W> {
     books: Arc<Books>,
     /// The server, for audit lines.
-    name: String,
+    name: Arc<str>,
     limits: Limits,
     sessions: Arc<Sessions>,
     channel: Channel,
@@ -53,11 +53,11 @@ pub enum Broken {
 
 impl<W: AsyncWrite + Unpin> Conversation<W> {
     /// A conversation between the client that reads `client` and a server of this name.
-    pub fn new(books: Arc<Books>, name: String, limits: Limits, server: Input, client: W) -> Self {
+    pub fn new(books: Arc<Books>, name: Arc<str>, limits: Limits, server: Input, client: W) -> Self {
         // Whoever started us is on this machine.
         let caller = Caller::anonymous(Ipv4Addr::LOCALHOST.into());
         let sessions = Arc::<Sessions>::default();
-        let channel = Channel::new(Arc::clone(&books), caller, name.clone(), SESSION.to_owned(), Arc::clone(&sessions));
+        let channel = Channel::new(Arc::clone(&books), caller, Arc::clone(&name), SESSION.to_owned(), Arc::clone(&sessions));
         Self { books, name, limits, sessions, channel, server, client: AsyncMutex::new(Some(client)) }
     }
 

@@ -43,7 +43,7 @@ pub struct Opening {
     /// Who opened it.
     pub identity: Identity,
     /// The server, for audit lines.
-    pub server: String,
+    pub server: Arc<str>,
     /// The way to it.
     pub link: Arc<Link>,
     /// The path of the stream.
@@ -149,7 +149,7 @@ impl Stream {
             })
         });
         let Some(open) = open else {
-            tracing::warn!(server, "the server announced an `endpoint` that is none, or is in use");
+            tracing::warn!(server = &**server, "the server announced an `endpoint` that is none, or is in use");
             return self.end(AnswerFault::Unreadable);
         };
         let target = open.session.target.clone();
