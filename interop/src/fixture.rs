@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,6 +12,13 @@ use crate::wait::within;
 
 /// How long a tool may take to write down what it did.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The command of one that speaks on standard input and output.
+pub fn on_stdio() -> Command {
+    let mut command = node();
+    command.arg(folder().join("conformance/fixture/serve.js")).arg("--stdio");
+    command
+}
 
 /// A fixture that runs until it is dropped.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use std::thread;
 
 use mcp_policy_interop::conformance::{Results, of_client, of_server, of_server_in};
-use mcp_policy_interop::fixture::Fixture;
+use mcp_policy_interop::fixture::{self, Fixture};
 use mcp_policy_interop::golden;
 use mcp_policy_interop::prepared::{folder, node};
 use mcp_policy_interop::sidecar::{Sidecar, program};
@@ -22,11 +22,13 @@ const SETS: [&str; 2] = ["2025-11-25", "2026-07-28"];
 /// Here the server tells clients to look for its metadata at a path of its own, and the sidecar opens only those that are well known.
 const OWN_PATH: &str = "auth/metadata-var3";
 
-/// What a requirement set found of the same server, reached in three ways.
+/// What a requirement set found of the same server, reached in four ways.
 struct Found {
     set: &'static str,
     direct: Results,
     allowed: Results,
+    /// The server on stdio, offered over HTTP by a sidecar that allows all.
+    offered: Results,
     denied: Results,
     /// What the sidecar that denies all said, and what ran all the same.
     denials: Vec<Value>,
@@ -44,10 +46,11 @@ static OF_SERVERS: LazyLock<[Found; 2]> = LazyLock::new(|| {
         let fixture = Fixture::start();
         let allow_all = Sidecar::start(ALLOW_ALL, fixture.url());
         let (direct, allowed) = (of(fixture.url()), of(&allow_all.url()));
+        let offered = of(&Sidecar::offer(ALLOW_ALL, &fixture::on_stdio()).url());
         let fixture = Fixture::start();
         let deny_all = Sidecar::start(DENY_ALL, fixture.url());
         let denied = of(&deny_all.url());
-        Found { set, direct, allowed, denied, denials: deny_all.end(), ran: fixture.account()["ran"].clone() }
+        Found { set, direct, allowed, offered, denied, denials: deny_all.end(), ran: fixture.account()["ran"].clone() }
     };
     thread::scope(|scope| SETS.map(|set| scope.spawn(move || find(set))).map(|found| found.join().unwrap()))
 });
@@ -98,6 +101,14 @@ fn with_a_policy_that_allows_all_every_check_of_a_server_ends_as_it_does_without
 }
 
 #[test]
+fn a_server_on_stdio_that_is_offered_over_http_fails_no_check() {
+    for found in &*OF_SERVERS {
+        assert!(found.direct.keys().eq(found.offered.keys()), "{}: {:?}", found.set, found.offered.keys());
+        assert_eq!(failed(&found.offered), [], "{}", found.set);
+    }
+}
+
+#[test]
 fn with_a_policy_that_denies_all_no_tool_runs_and_every_refusal_is_a_valid_message() {
     for found in &*OF_SERVERS {
         assert_eq!(found.ran, json!({}), "{}", found.set);
@@ -143,13 +154,17 @@ fn the_tables_are_those_of_the_documentation() {
     let mut text = String::new();
     for found in &*OF_SERVERS {
         let changed = differences(&found.direct, &found.denied);
-        writeln!(text, "\n## Servers, {}\n\n| scenario | checks | direct | allow-all | deny-all |\n|---|---|---|---|---|", found.set)
-            .unwrap();
+        writeln!(
+            text,
+            "\n## Servers, {}\n\n| scenario | checks | direct | allow-all | offered | deny-all |\n|---|---|---|---|---|---|",
+            found.set
+        )
+        .unwrap();
         for (scenario, checks) in &found.direct {
             let differ = |now: &Results| differences(&found.direct, now).iter().filter(|[of, ..]| of == scenario).count();
             let word = |count| if count == 0 { "the same".to_owned() } else { format!("{count} differ") };
-            let (allowed, denied) = (word(differ(&found.allowed)), word(differ(&found.denied)));
-            writeln!(text, "| `{scenario}` | {} | pass | {allowed} | {denied} |", checks.len()).unwrap();
+            let [allowed, offered, denied] = [&found.allowed, &found.offered, &found.denied].map(|now| word(differ(now)));
+            writeln!(text, "| `{scenario}` | {} | pass | {allowed} | {offered} | {denied} |", checks.len()).unwrap();
         }
         writeln!(text, "\nWhat differs with deny-all:\n\n| scenario | check | direct | deny-all |\n|---|---|---|---|").unwrap();
         for [scenario, check, before, now] in changed {
