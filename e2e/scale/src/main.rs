@@ -101,7 +101,7 @@ async fn measure(client: &Client, fleet: &Fleet, options: &Options) -> anyhow::R
 async fn until_enforced(sidecars: &[Arc<State>], change: Option<(&PolicyId, i64, Instant)>) -> anyhow::Result<Vec<Duration>> {
     let is_there = |state: &State| match change {
         None => state.enforced().snapshot.is_some(),
-        Some((policy, generation, _)) => state.enforced().revision(policy) == Some(generation.to_string().as_str()),
+        Some((policy, generation, _)) => state.enforced().revision(policy).is_some_and(|one| *one.revision == generation.to_string()),
     };
     let mut waiting: Vec<_> = sidecars.iter().collect();
     let mut times = Vec::with_capacity(sidecars.len());
