@@ -11,6 +11,7 @@ nft nftables
 iptables iptables
 conntrack conntrack
 busybox busybox-static
+redis-check-rdb redis-tools
 ip iproute2
 nsenter util-linux
 sysctl procps

@@ -78,6 +78,7 @@ base_images() {
     base_image coredns --entrypoint /coredns
     base_image prometheus --entrypoint /prometheus --user 65534:65534
     base_image busybox --cmd sh
+    base_image redis
 }
 
 base_image() {   # NAME ARGS…
@@ -90,6 +91,9 @@ base_image() {   # NAME ARGS…
         coredns | prometheus) cp "$(tool_folder "$name")/$name" "$root/" ;;
         busybox) mkdir "$root/bin"; cp "$(command -v busybox)" "$root/bin/"
                  local applet; for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"; done ;;
+        # Redis' server and its checker are one program, that looks at its name. Valkey's name, so that a manifest for Valkey fits.
+        redis) mkdir "$root/bin"; cp "$(command -v redis-check-rdb)" "$root/bin/valkey-server"
+               local library; while read -r library; do install -D "$library" "$root$library"; done < <(ldd "$root/bin/valkey-server" | grep -o '/[^ ]*') ;;
     esac
     python3 "$HERE/image.py" "registry.local/$name:1" "$root" "$archive.new" "$@" && mv "$archive.new" "$archive"
     rm -rf "$root"

@@ -67,9 +67,11 @@ pub fn kubectl(arguments: &[&str]) -> String {
 pub fn example(path: &str) -> String {
     let path: PathBuf = root().join("examples").join(path);
     let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    match env::var("IMAGES") {
-        Ok(prefix) if env::var_os("KUBECONFIG").is_some() => text.replace("ghcr.io/mcp-policy/", &format!("{prefix}/")),
-        _ => text,
+    match (env::var_os("KUBECONFIG"), env::var("IMAGES")) {
+        // The embedded cluster pulls from nowhere: the distribution's Redis stands in.
+        (None, _) => text.replace("docker.io/valkey/valkey:8.1", "registry.local/redis:1"),
+        (Some(_), Ok(prefix)) => text.replace("ghcr.io/mcp-policy/", &format!("{prefix}/")),
+        (Some(_), Err(_)) => text,
     }
 }
 
