@@ -16,11 +16,12 @@ use http::StatusCode;
 use mcp_policy::snapshot::SnapshotAuthentication;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use mcp_policy_operator::callers::fetch::{self, FetchError};
+use mcp_policy_operator::callers::issuers::Issuers;
 use mcp_policy_operator::callers::{Material, Settings};
 use mcp_policy_operator::certs::Certificates;
 use mcp_policy_operator::certs::lifetimes::Lifetimes;
@@ -30,7 +31,7 @@ use mcp_policy_operator::select::Snapshots;
 use mcp_policy_operator::server;
 use mcp_policy_operator::tls::{Served, server_config};
 use mcp_policy_operator::watch::Troubles;
-use mcp_policy_operator::world::World;
+use mcp_policy_operator::world::{Part, World};
 
 /// An issuer on this machine.
 struct Issuer {
@@ -200,6 +201,38 @@ async fn nothing_is_told_before_keys_and_secrets_are_read() {
     let accounts = authentication.service_accounts.unwrap();
     assert_eq!((accounts.issuer.as_str(), accounts.jwks), ("https://kubernetes.default.svc", key_set()));
     assert_eq!(authentication.keys.unwrap().iter().map(|key| key.name.as_str()).collect::<Vec<_>>(), ["ci"]);
+}
+
+#[tokio::test]
+async fn the_world_is_not_complete_while_an_issuer_was_not_asked_to_the_end() {
+    let (asked, go) = (Arc::<Notify>::default(), Arc::<Notify>::default());
+    let (was_asked, may_go) = (Arc::clone(&asked), Arc::clone(&go));
+    let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+        let (asked, go) = (Arc::clone(&asked), Arc::clone(&go));
+        async move {
+            asked.notify_one();
+            go.notified().await;
+            let refused = http::Response::builder().status(StatusCode::FORBIDDEN).body(http_body_util::Full::<bytes::Bytes>::default());
+            Ok::<_, std::convert::Infallible>(refused.unwrap())
+        }
+    });
+    let world = Arc::<World>::default();
+    let spec = json!({ "selector": {}, "server": { "authentication": { "serviceAccounts": { "audiences": ["a"] } } } });
+    world.policies_mut().apply(&support::policy("imaging", "p", 1, spec));
+    world.mark_read(Part::Policies);
+    world.mark_read(Part::ClusterPolicies);
+    let (_changed, changes) = watch::channel(());
+    let (refreshed, mut keys) = watch::channel(());
+    let client = kube::Client::new(service, "default");
+    let metrics = Metrics::default();
+    let refresh = Duration::from_mins(5);
+    let issuers = Issuers { client, world: Arc::clone(&world), changes, refreshed, refresh, allow_private: false, metrics };
+    tokio::spawn(issuers.run());
+    was_asked.notified().await;
+    assert!(!world.has(Part::Issuers), "a sidecar would forget the keys that it has");
+    may_go.notify_one();
+    timeout(Duration::from_mins(1), keys.changed()).await.expect("told within a minute").unwrap();
+    assert!(world.has(Part::Issuers));
 }
 
 #[tokio::test(start_paused = true)]
