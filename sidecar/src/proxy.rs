@@ -181,8 +181,9 @@ impl Proxy {
             if port == CANARY_PORT {
                 return Ok(canary(request.method(), request.uri()));
             }
+            // What comes rarely is in a box of its own: what answers every request would be as big as the biggest of them.
             if let Some(get) = probe::matching(&self.probes, port, &request) {
-                return Ok(probe(peer, get, request.headers()).await);
+                return Ok(Box::pin(probe(peer, get, request.headers())).await);
             }
             if enforced.exposure.port(port) == PortUse::Closed {
                 return self.shut_out(peer, "port", plain(StatusCode::NOT_FOUND, "No policy opens this port.\n")).await;
@@ -196,7 +197,7 @@ impl Proxy {
             return self.shut_out(peer, "endpoint", plain(StatusCode::NOT_FOUND, text)).await;
         };
         if let Some(place) = self.place(peer, request.uri(), &enforced) {
-            return self.answer_at(peer, request, place, &enforced).await;
+            return Box::pin(self.answer_at(peer, request, place, &enforced)).await;
         }
         let route = match headers::route(request.method(), request.uri(), request.headers(), endpoint) {
             Ok(route) => route,
@@ -234,7 +235,7 @@ impl Proxy {
         let Ok(room) = Arc::clone(&self.streams).try_acquire_owned() else {
             return self.shut_out(peer, "streams", too_many_streams()).await;
         };
-        let response = self.stream(peer, path, headers).await;
+        let response = Box::pin(self.stream(peer, path, headers)).await;
         Ok(response.map(|body| Holding::new(body, room).boxed_unsync()))
     }
 
@@ -270,7 +271,9 @@ impl Proxy {
         }
         match judge(&self.books, &enforced, &received, &mut record).await {
             Judgement::Done(verdict) => Ok(self.act(peer, Arrived { enforced, record, headers, body, message, era }, path, verdict).await),
-            Judgement::Held(held) => Ok(self.hold(peer, Arrived { enforced, record, headers, body, message, era }, path, *held).await),
+            Judgement::Held(held) => {
+                Ok(Box::pin(self.hold(peer, Arrived { enforced, record, headers, body, message, era }, path, *held)).await)
+            }
         }
     }
 
