@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 
 use crate::snapshot::{SnapshotKey, hex};
 
-/// How every key begins, so that people and scanners of leaked secrets know one when they see it.
+/// How every key begins, so that people and scanners of leaked secrets know one when they see it, and so that none is taken for a token.
 pub const KEY_PREFIX: &str = "mcpk_";
 
 /// What a Secret says of one key.

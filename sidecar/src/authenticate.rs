@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use http::HeaderMap;
 use http::header::{HOST, HeaderValue};
 use mcp_policy::Caller;
+use mcp_policy::key::KEY_PREFIX;
 use mcp_policy::snapshot::SnapshotAuthentication;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -141,7 +142,7 @@ impl Authenticator {
         if let Some(proved) = self.remembered().get(&digest, now) {
             return Ok(proved);
         }
-        let proved = if bearer.starts_with(key::PREFIX) { self.keys.prove(bearer, now)? } else { self.prove_token(bearer, now)? };
+        let proved = if bearer.starts_with(KEY_PREFIX) { self.keys.prove(bearer, now)? } else { self.prove_token(bearer, now)? };
         self.remembered().insert(digest, bearer.len(), proved.clone(), now);
         Ok(proved)
     }

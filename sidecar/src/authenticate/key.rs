@@ -4,14 +4,12 @@ use std::collections::HashMap;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use mcp_policy::Caller;
+use mcp_policy::key::KEY_PREFIX;
 use mcp_policy::snapshot::SnapshotKey;
 use sha2::{Digest, Sha256};
 
 use super::material::{self, MaterialError};
 use super::{Proved, Rejected, Seconds};
-
-/// What every key begins with, so that scanners of leaked secrets know one, and so that none is taken for a token.
-pub const PREFIX: &str = "mcpk_";
 
 /// The keys that are valid, by the caller that they were made for.
 #[derive(Debug, Default)]
@@ -56,7 +54,7 @@ impl FromIterator<HashedKey> for Keys {
 impl Keys {
     /// Whose key this is. A caller has several while one is replaced by the next.
     pub(super) fn prove(&self, sent: &str, now: Seconds) -> Result<Proved, Rejected> {
-        let named = sent.strip_prefix(PREFIX).and_then(|rest| rest.split_once('.')).map(|(name, _)| name);
+        let named = sent.strip_prefix(KEY_PREFIX).and_then(|rest| rest.split_once('.')).map(|(name, _)| name);
         let keys = named.and_then(|name| self.0.get(name)).ok_or(Rejected::Key)?;
         let mut found = None;
         for key in keys {
