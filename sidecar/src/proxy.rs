@@ -12,6 +12,7 @@ mod receive;
 mod two_endpoints;
 
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -342,14 +343,14 @@ impl Proxy {
     /// Sends the message to the server: the very bytes that were judged.
     async fn send(&self, passing: &Passing<'_>) -> Result<Response<Answer>, SendError> {
         let sent = passing.peer.link.forward(Method::POST, &passing.path, &passing.headers, passing.body.clone());
-        self.before_deadline(sent).await.unwrap_or_else(|| {
+        self.before_deadline(pin!(sent)).await.unwrap_or_else(|| {
             self.books.metrics.answer_failed(AnswerFault::Drained);
             Err(SendError::Drained)
         })
     }
 
     /// What comes of the server; none if the end of the sidecar comes first. Who waits is then told so, instead of being cut off.
-    async fn before_deadline<T>(&self, coming: impl Future<Output = T>) -> Option<T> {
+    async fn before_deadline<T>(&self, coming: Pin<&mut impl Future<Output = T>>) -> Option<T> {
         tokio::select! {
             biased;
             came = coming => Some(came),
@@ -364,7 +365,8 @@ impl Proxy {
         let decision_id = record.decision_id().to_owned();
         // What audit policies say of the message is written now: the answer may be a stream that does not end.
         drop(record);
-        self.pass(sent, Asking { peer, path, headers, era, decision_id, asked }).await
+        // Apart: calls do not come here, and are not to carry room for it.
+        Box::pin(self.pass(sent, Asking { peer, path, headers, era, decision_id, asked })).await
     }
 }
 

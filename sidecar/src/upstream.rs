@@ -231,7 +231,8 @@ impl Link {
         };
         let host = match &self.destination {
             Destination::Bridge(bridge) => {
-                let answered = timeout(self.times.answer, bridge.forward(&method, headers, &body)).await;
+                // Apart, so that it takes no room of requests to other servers.
+                let answered = Box::pin(timeout(self.times.answer, bridge.forward(&method, headers, &body))).await;
                 return answered.unwrap_or(Err(SendError::TimedOut)).map(|response| response.map(Answer::Bridge)).inspect_err(warn);
             }
             // The server knows itself by this name; one that checks `Host` refuses any other.

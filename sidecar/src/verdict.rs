@@ -146,7 +146,8 @@ async fn judge_call(
         _ => return conclude(books, enforced, received, (id, call), decided, record).into(),
     };
     let question = approvals::question(&asked, call, approvals, enforced);
-    let answer = desk.ask(&question).await;
+    // Apart, as what follows it: calls that wait for nobody are not to carry room for it.
+    let answer = Box::pin(desk.ask(&question)).await;
     record.audited(decided.outcome.audited, enforced);
     let wait = Duration::from_secs(approvals.wait_seconds());
     match answer {
@@ -158,7 +159,7 @@ async fn judge_call(
             let answer = respond::approval::waiting(id, received.era, &call.name, &refusal, &approval, record.decision_id());
             Judgement::Held(Box::new(Held { answer, approval, question, refusal, end: tokio::time::Instant::now() + wait, _room: room }))
         }
-        answer => heard(books, enforced, received, (id, call), &refusal, answer, record).await.into(),
+        answer => Box::pin(heard(books, enforced, received, (id, call), &refusal, answer, record)).await.into(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The server's answer on its way back: passed unread where nothing in it has to be judged, else event by event, or held until it is
 //! whole.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,7 +58,9 @@ impl Proxy {
             return respond_with(head, headers::Body::Replaced, events.boxed_unsync());
         }
         if reads {
-            let Some(whole) = self.before_deadline(self.room.hold(answer)).await else { return own(gate.refuse(AnswerFault::Drained)) };
+            let Some(whole) = self.before_deadline(pin!(self.room.hold(answer))).await else {
+                return own(gate.refuse(AnswerFault::Drained));
+            };
             return match whole {
                 Ok((body, taken)) => deliver_whole(head, body, taken, gate, way),
                 Err(NotHeld::TooLarge) => own(gate.refuse(AnswerFault::TooLarge)),
@@ -65,7 +68,7 @@ impl Proxy {
                 Err(NotHeld::Cut(error)) => own(gate.failed(error.fault())),
             };
         }
-        let Some(beginning) = self.before_deadline(relay::beginning(answer, &self.room)).await else {
+        let Some(beginning) = self.before_deadline(pin!(relay::beginning(answer, &self.room))).await else {
             return own(gate.refuse(AnswerFault::Drained));
         };
         match beginning {
