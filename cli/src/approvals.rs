@@ -7,7 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use crate::kubectl::Kubectl;
+use crate::kubectl::{Kubectl, Target};
 use crate::table;
 
 const KIND: &str = "mcpapprovals.mcp-policy.dev";
@@ -17,12 +17,8 @@ const KIND: &str = "mcpapprovals.mcp-policy.dev";
 pub struct Options {
     #[command(subcommand)]
     verb: Verb,
-    /// The namespace; as kubectl has it, if not given
-    #[arg(short, long, global = true)]
-    namespace: Option<String>,
-    /// The context of kubectl's configuration
-    #[arg(long, global = true)]
-    context: Option<String>,
+    #[command(flatten)]
+    target: Target,
 }
 
 #[derive(Debug, Subcommand)]
@@ -64,7 +60,7 @@ enum Verb {
 
 /// Lists, shows or decides.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let kubectl = Kubectl::new(options.namespace.as_deref(), options.context.as_deref());
+    let kubectl = options.target.kubectl();
     match &options.verb {
         Verb::List { all_namespaces, watch: true, .. } => return kubectl.watch(KIND, *all_namespaces),
         Verb::List { all, all_namespaces, watch: false } => {

@@ -15,7 +15,7 @@ use mcp_policy::key::{KEY_PREFIX, StoredKey, is_key_name, read_key};
 use mcp_policy::snapshot::SnapshotKey;
 use serde_json::{Map, Value, json};
 
-use crate::kubectl::Kubectl;
+use crate::kubectl::{Kubectl, Target};
 use crate::table;
 
 const KIND: &str = "secrets";
@@ -30,12 +30,8 @@ pub struct Options {
     /// The Secret that has the keys, as `server.authentication.keys.secretName` of a policy names it
     #[arg(long, global = true, value_name = "SECRET", default_value = "mcp-policy-keys")]
     secret: String,
-    /// The namespace; as kubectl has it, if not given
-    #[arg(short, long, global = true)]
-    namespace: Option<String>,
-    /// The context of kubectl's configuration
-    #[arg(long, global = true)]
-    context: Option<String>,
+    #[command(flatten)]
+    target: Target,
 }
 
 #[derive(Debug, Subcommand)]
@@ -73,7 +69,7 @@ fn duration(text: &str) -> Result<u64, String> {
 
 /// Makes, lists or takes back.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let keys = Keys { kubectl: Kubectl::new(options.namespace.as_deref(), options.context.as_deref()), secret: &options.secret };
+    let keys = Keys { kubectl: options.target.kubectl(), secret: &options.secret };
     match &options.verb {
         Verb::Create { name, expires } => keys.create(name, *expires)?,
         Verb::List => keys.list()?,

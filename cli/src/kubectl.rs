@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use serde::Deserialize as _;
 use serde_json::Value;
 
@@ -13,6 +14,24 @@ pub const SIDECAR: &str = "mcp-policy-sidecar";
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;
+
+/// Which part of which cluster, as kubectl's own options say it.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The namespace; as kubectl has it, if not given
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
+    /// The context of kubectl's configuration
+    #[arg(long, global = true)]
+    context: Option<String>,
+}
+
+impl Target {
+    /// Asks there.
+    pub fn kubectl(&self) -> Kubectl<'_> {
+        Kubectl::new(self.namespace.as_deref(), self.context.as_deref())
+    }
+}
 
 /// Asks the cluster that kubectl is configured for, with the rights of whoever runs it.
 pub struct Kubectl<'a> {

@@ -111,16 +111,15 @@ impl Leader {
             let said = self.tally.of(&pod.uid).zip(digest);
             let enforces = said.as_ref().is_some_and(|(said, digest)| said.enforces.as_deref() == Some(*digest));
             let refused = said.as_ref().and_then(|(said, digest)| said.refused.as_ref().filter(|(refused, _)| refused == digest));
-            let mut governing = policies.governing(&pod.namespace, &pod.labels).peekable();
-            let Some(first) = governing.peek() else { continue };
+            let governing: Vec<_> = policies.governing(&pod.namespace, &pod.labels).collect();
+            let Some(first) = governing.first() else { continue };
             totals.selected += 1;
             totals.injected += u32::from(pod.is_injected);
             totals.enforcing += u32::from(pod.is_injected && enforces);
             if !pod.is_injected {
                 uncovered.push((pod.clone(), first.id.clone()));
-                restarts.extend(rollout::due(pod, policies.governing(&pod.namespace, &pod.labels)));
+                restarts.extend(rollout::due(pod, governing.iter().copied()));
             }
-            let governing: Vec<_> = governing.collect();
             let found = is_proved.then(|| {
                 let key = governing.iter().map(|policy| &policy.id).collect();
                 &*callers.entry(key).or_insert_with(|| CallersOfPod::of(&governing, &policies.callers))

@@ -2,6 +2,8 @@
 
 /// The Deployment, Service, `ServiceAccount` and Lease of the operator, and its field manager and reporting name.
 pub const OPERATOR: &str = "mcp-policy-operator";
+/// As whom the operator asks servers that are not of the cluster.
+pub const AGENT: &str = concat!("mcp-policy-operator/", env!("CARGO_PKG_VERSION"));
 /// Port of the Service.
 pub const SERVICE_PORT: u16 = 443;
 /// The Secret with the operator's certificates.

@@ -64,6 +64,12 @@ pub fn server_config(served: Arc<Served>) -> ServerConfig {
     config
 }
 
+/// The authorities that the public web trusts.
+#[must_use]
+pub fn public_roots() -> RootCertStore {
+    RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() }
+}
+
 /// The CA certificates of a PEM bundle.
 pub fn roots(bundle: &str) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();

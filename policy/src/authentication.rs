@@ -42,41 +42,9 @@ pub struct Authentication {
 
 impl Authentication {
     /// What the author of a `from` beside it may not have meant: entries for callers that nothing here proves. Each names the entry.
-    pub fn warnings<'a>(&'a self, from: Option<&'a [CallerMatch]>) -> impl Iterator<Item = String> + 'a {
-        let issuers = self.jwt.iter().map(|issuer| issuer.issuer.as_str()).collect();
-        let ways = Ways { service_accounts: self.service_accounts.is_some(), issuers, keys: self.keys.is_some() };
-        ways.unproved(from.unwrap_or_default()).map(|(i, who)| format!("from[{i}]: nothing in server.authentication proves a caller {who}"))
-    }
-}
-
-/// The ways in which a caller can prove who it is.
-struct Ways<'a> {
-    service_accounts: bool,
-    issuers: Vec<&'a str>,
-    keys: bool,
-}
-
-impl<'a> Ways<'a> {
-    /// The entries for callers that none of them proves, and who that is.
-    fn unproved(self, from: &'a [CallerMatch]) -> impl Iterator<Item = (usize, String)> + 'a {
-        from.iter().enumerate().filter(move |(_, entry)| !self.prove(entry)).map(|(i, entry)| {
-            let who = match &entry.issuer {
-                Some(issuer) => format!("of issuer {issuer}"),
-                None => format!("of kind {}", entry.kind.as_str()),
-            };
-            (i, who)
-        })
-    }
-
-    fn prove(&self, entry: &CallerMatch) -> bool {
-        match entry.kind {
-            CallerKind::Anonymous => true,
-            CallerKind::ServiceAccount => self.service_accounts,
-            CallerKind::Key => self.keys,
-            CallerKind::Jwt => {
-                self.issuers.iter().any(|issuer| entry.issuer.as_ref().is_none_or(|wanted| pattern::matches(wanted, issuer)))
-            }
-        }
+    pub fn warnings(&self, from: Option<&[CallerMatch]>) -> impl Iterator<Item = String> + use<> {
+        let unproved = Agreed::of(&[(None, self)]).unproved(from.unwrap_or_default());
+        unproved.into_iter().map(|(i, who)| format!("from[{i}]: nothing in server.authentication proves a caller {who}"))
     }
 }
 
@@ -235,10 +203,26 @@ impl<'a> Agreed<'a> {
     }
 
     /// What a `from` names in vain: callers that no policy of the pod proves. Each names the entry.
-    pub fn warnings(&self, from: &'a [CallerMatch]) -> impl Iterator<Item = String> + 'a {
-        let issuers = self.jwt.iter().map(|issuer| issuer.issuer.as_str()).collect();
-        let ways = Ways { service_accounts: self.service_accounts.is_some(), issuers, keys: self.keys.is_some() };
-        ways.unproved(from).map(|(i, who)| format!("from[{i}]: no policy of the pod proves a caller {who}"))
+    pub fn warnings(&self, from: &[CallerMatch]) -> impl Iterator<Item = String> + use<> {
+        self.unproved(from).into_iter().map(|(i, who)| format!("from[{i}]: no policy of the pod proves a caller {who}"))
+    }
+
+    /// The entries for callers that nobody proves, and who that is.
+    fn unproved(&self, from: &[CallerMatch]) -> Vec<(usize, String)> {
+        let who = |entry: &CallerMatch| match &entry.issuer {
+            Some(issuer) => format!("of issuer {issuer}"),
+            None => format!("of kind {}", entry.kind.as_str()),
+        };
+        from.iter().enumerate().filter(|(_, entry)| !self.prove(entry)).map(|(i, entry)| (i, who(entry))).collect()
+    }
+
+    fn prove(&self, entry: &CallerMatch) -> bool {
+        match entry.kind {
+            CallerKind::Anonymous => true,
+            CallerKind::ServiceAccount => self.service_accounts.is_some(),
+            CallerKind::Key => self.keys.is_some(),
+            CallerKind::Jwt => self.jwt.iter().any(|one| entry.issuer.as_ref().is_none_or(|wanted| pattern::matches(wanted, &one.issuer))),
+        }
     }
 }
 

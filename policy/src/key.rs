@@ -47,12 +47,17 @@ pub enum KeyError {
 /// Whether this can be the name of a key's caller: a label of Kubernetes.
 #[must_use]
 pub fn is_key_name(name: &str) -> bool {
+    is_name(name, 63, b"-")
+}
+
+/// Whether this is a name of Kubernetes: at most so long, of small letters and digits, with `between` them these.
+pub(crate) fn is_name(name: &str, longest: usize, between: &[u8]) -> bool {
     let is_end = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = name.as_bytes();
-    bytes.len() <= 63
+    bytes.len() <= longest
         && bytes.first().is_some_and(is_end)
         && bytes.last().is_some_and(is_end)
-        && bytes.iter().all(|byte| is_end(byte) || *byte == b'-')
+        && bytes.iter().all(|byte| is_end(byte) || between.contains(byte))
 }
 
 /// Reads an entry of a Secret.

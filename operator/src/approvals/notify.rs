@@ -20,12 +20,14 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use k8s_openapi::jiff::Timestamp;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::resource::McpApproval;
 use crate::metrics::{Metrics, Notified};
+use crate::names::AGENT;
+use crate::tls::public_roots;
 use message::{Form, SigningKey};
 
 const URL: &str = "url";
@@ -93,8 +95,7 @@ impl Notifier {
 type Web = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 fn client() -> Web {
-    let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let config = ClientConfig::builder().with_root_certificates(public_roots()).with_no_client_auth();
     let connector = HttpsConnectorBuilder::new().with_tls_config(config).https_or_http().enable_http1().build();
     Client::builder(TokioExecutor::new()).build(connector)
 }
@@ -153,7 +154,7 @@ impl Post {
         let now = Timestamp::now();
         let mut request = Request::post(self.settings.url()?)
             .header(CONTENT_TYPE, "application/json")
-            .header(USER_AGENT, concat!("mcp-policy-operator/", env!("CARGO_PKG_VERSION")))
+            .header(USER_AGENT, AGENT)
             .header("webhook-id", id)
             .header("webhook-timestamp", now.as_second());
         if let Some(key) = self.settings.key()? {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{ACCEPT, HOST, USER_AGENT};
 use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use super::IssuerKeys;
 use super::jwks::{DocumentError, jwks_uri, public_keys};
 use crate::dial::{DialError, exchange};
-use crate::tls::{TlsError, roots};
+use crate::names::AGENT;
+use crate::tls::{TlsError, public_roots, roots};
 
 /// For one document, from the name to its last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -109,7 +110,7 @@ pub enum FetchError {
 pub async fn keys(issuer: &str, uri: Option<&str>, ca_bundle: Option<&str>, allow_private: bool) -> Result<IssuerKeys, FetchError> {
     let trusted = match ca_bundle {
         Some(bundle) => roots(bundle)?,
-        None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
+        None => public_roots(),
     };
     let config = ClientConfig::builder().with_root_certificates(trusted).with_no_client_auth();
     let config = Arc::new(config);
@@ -138,8 +139,7 @@ async fn ask(uri: &Uri, host: &str, config: &Arc<ClientConfig>, allow_private: b
     let stream = connect(host, uri.port_u16().unwrap_or(443), allow_private).await?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let authority = uri.authority().map_or(host, |authority| authority.as_str());
-    let agent = concat!("mcp-policy-operator/", env!("CARGO_PKG_VERSION"));
-    let request = Request::get(path).header(HOST, authority).header(ACCEPT, "application/json").header(USER_AGENT, agent);
+    let request = Request::get(path).header(HOST, authority).header(ACCEPT, "application/json").header(USER_AGENT, AGENT);
     let request = request.body(Empty::<Bytes>::new()).map_err(DialError::from);
     let answer = match request {
         Ok(request) => exchange(stream, Arc::clone(config), host, request).await,

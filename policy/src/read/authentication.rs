@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{FieldError, error};
 use crate::authentication::{Authentication, Forward, JwtIssuer};
+use crate::key::is_name;
 
 /// As many issuers as one policy trusts.
 const MAX_ISSUERS: usize = 8;
@@ -46,7 +47,7 @@ pub(super) fn impossible(authentication: &Authentication, path: &str) -> Vec<Fie
         audiences(&field, of_tokens, &mut wrong);
     }
     let secrets = [("keys", keys.as_ref().map(|keys| &keys.secret_name)), ("credential", credential.as_ref().map(|one| &one.secret_name))];
-    for (field, _) in secrets.into_iter().filter(|(_, name)| name.is_some_and(|name| !is_name(name))) {
+    for (field, _) in secrets.into_iter().filter(|(_, name)| name.is_some_and(|name| !is_name(name, MAX_NAME, b"-."))) {
         wrong(&format!(".{field}.secretName"), "is not the name of a Secret");
     }
     if resource.as_ref().is_some_and(|resource| !is_url(resource, &["https", "http"], &['#'])) {
@@ -78,14 +79,6 @@ fn is_url(text: &str, schemes: &[&str], without: &[char]) -> bool {
         let is_plain = rest.chars().all(|character| character.is_ascii_graphic() && !without.contains(&character));
         !host.is_empty() && !host.contains('@') && is_plain
     })
-}
-
-fn is_name(text: &str) -> bool {
-    let is_end = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let bytes = text.as_bytes();
-    bytes.len() <= MAX_NAME
-        && bytes.first().zip(bytes.last()).is_some_and(|(first, last)| is_end(*first) && is_end(*last))
-        && bytes.iter().all(|byte| is_end(*byte) || matches!(byte, b'-' | b'.'))
 }
 
 #[cfg(test)]
