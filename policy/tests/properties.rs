@@ -331,7 +331,9 @@ proptest! {
         let policies = Policies::new(compiled(std::slice::from_ref(&document)));
         let mut counters = Counters::default();
         let mut now = 0;
-        for step in &steps {
+        // Arguments that can be read in two ways never come here: the sidecar refuses such a call before any rule, so no limit tells it
+        // when to come again.
+        for step in steps.iter().filter(|step| mcp_policy::value::Value::parse(&step.arguments.to_string()).is_ok()) {
             now += step.after;
             if let Decision::Refused(refusal) = decide(&policies, &mut counters, step, Duration::from_secs(now)).decision
                 && let Some(wait) = refusal.retry_after_seconds
