@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    net::TcpStream,
     process::{Child, ChildStdout, Stdio},
 };
 
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::{
     cluster::{command, root},
     sandbox::Sandbox,
+    wait::until,
 };
 
 /// Agents of `sessions.py`: each has a session and an open stream, and calls one tool that is allowed and one that is denied.
@@ -36,6 +38,8 @@ impl Traffic {
     /// Starts that many agents on the imaging server of a sandbox, over its Service, and waits until each has its stream.
     pub fn begin(sandbox: &Sandbox, agents: usize) -> Self {
         let address = sandbox.kubectl(&["get", "service", "healthimaging-mcp", "-o", "jsonpath={.spec.clusterIP}"]);
+        // A Service knows of a pod that is ready a moment after the pod does.
+        until("the Service reaches the pod", || TcpStream::connect((address.as_str(), 80)).map_err(|error| error.to_string()));
         let mut python = command("python3");
         python.arg(root().join("e2e/sessions.py")).arg(format!("http://{address}/mcp"));
         python.args([&agents.to_string(), "list_datastores", "list_dicom_export_jobs"]);
