@@ -1,8 +1,6 @@
 //! A governed pod lives and ends as it would without the sidecar.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests: whatever goes wrong fails the test")]
 
-use std::env;
-
 use mcp_policy_e2e::{
     cluster::busybox,
     sandbox::{Sandbox, bare},
@@ -79,11 +77,8 @@ fn a_namespace_that_does_not_admit_the_capture_says_so() {
 }
 
 #[test]
+#[ignore = "embedded cluster only: the addresses of another's Services are not reached from here"]
 fn fifty_sessions_with_streams_lose_no_call_in_a_rolling_update() {
-    if env::var_os("KUBECONFIG").is_some() {
-        // Addresses of Services are not reached from here in somebody else's cluster.
-        return;
-    }
     let sandbox = Sandbox::new("rolling");
     sandbox.policy("imaging", "selector: {matchLabels: {app: healthimaging-mcp}}, tools: {list_datastores: {}}");
     sandbox.until_condition("imaging", "Accepted", "True");

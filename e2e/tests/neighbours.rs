@@ -111,11 +111,8 @@ fn has_variable(container: &Value) -> bool {
 }
 
 #[test]
+#[ignore = "embedded cluster only: the API server of another does not reach a webhook of this machine"]
 fn injection_is_the_same_before_and_after_webhooks_of_others() {
-    if env::var_os("KUBECONFIG").is_some() {
-        // The API server of somebody else's cluster does not reach a webhook of this machine.
-        return;
-    }
     let sandbox = Sandbox::new("neighbours");
     sandbox.policy("all", "selector: {matchLabels: {app: guarded}}, default: deny");
     sandbox.until_condition("all", "Accepted", "True");
@@ -150,11 +147,8 @@ fn injection_is_the_same_before_and_after_webhooks_of_others() {
 }
 
 #[test]
+#[ignore = "embedded cluster only: the API server of another does not reach a webhook of this machine"]
 fn a_webhook_that_rewrites_the_sidecars_image_is_undone_or_the_pod_is_denied() {
-    if env::var_os("KUBECONFIG").is_some() {
-        // As above.
-        return;
-    }
     let sandbox = Sandbox::new("mirror");
     sandbox.policy("all", "selector: {matchLabels: {app: guarded}}, default: deny");
     sandbox.until_condition("all", "Accepted", "True");
