@@ -216,6 +216,13 @@ impl Policies {
         })
     }
 
+    /// The entry of a `from` that takes the caller, of the first policy that has one: how policies name whoever calls, in so many words
+    /// as they have entries. None where no `from` does.
+    #[must_use]
+    pub fn entry(&self, caller: &Caller) -> Option<&Arc<str>> {
+        self.all.iter().find_map(|policy| policy.whom.entry(caller))
+    }
+
     /// How full each counter is, by policy and counter.
     #[must_use]
     pub fn usage(&self, counters: &mut Counters, now: Duration) -> Vec<CounterUsage> {

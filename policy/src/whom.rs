@@ -1,7 +1,9 @@
 //! Whom a policy speaks about: its `from`, compiled.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -17,9 +19,16 @@ const MAX_PATTERN_CHARACTERS: usize = 512;
 
 /// Whom a policy speaks about.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Whom(Option<Vec<Match>>);
+pub(crate) struct Whom(Option<Vec<Entry>>);
 
-/// One entry of `from`. What is missing takes everything.
+/// One entry of `from`, and how it is told.
+#[derive(Clone, Debug)]
+struct Entry {
+    takes: Match,
+    name: Arc<str>,
+}
+
+/// What an entry of `from` takes. What is missing takes everything.
 #[derive(Clone, Debug)]
 enum Match {
     ServiceAccount { namespace: Option<String>, name: Option<String> },
@@ -39,7 +48,7 @@ impl Whom {
         let mut matches = Vec::with_capacity(from.len());
         for (i, entry) in from.iter().enumerate() {
             match entry.compile() {
-                Ok(entry) => matches.push(entry),
+                Ok(takes) => matches.push(Entry { takes, name: entry.to_string().into() }),
                 Err(wrong) => errors.extend(wrong.into_iter().map(|(field, message)| error(format!("from[{i}]{field}"), message))),
             }
         }
@@ -48,12 +57,17 @@ impl Whom {
 
     /// Whether the policy is in force for this caller.
     pub(crate) fn includes(&self, caller: &Caller) -> bool {
-        self.0.as_ref().is_none_or(|matches| matches.iter().any(|entry| entry.takes(caller)))
+        self.0.is_none() || self.entry(caller).is_some()
+    }
+
+    /// The first entry that takes this caller, as the policy's author wrote it; none without a `from`.
+    pub(crate) fn entry(&self, caller: &Caller) -> Option<&Arc<str>> {
+        self.0.as_ref()?.iter().find(|entry| entry.takes.takes(caller)).map(|entry| &entry.name)
     }
 
     /// Whether an entry says so, and not merely that there is no `from`.
     pub(crate) fn names(&self, caller: &Caller) -> bool {
-        self.0.is_some() && self.includes(caller)
+        self.entry(caller).is_some()
     }
 }
 
@@ -113,6 +127,24 @@ impl CallerMatch {
             CallerKind::Key => Match::Key { name: name.clone() },
             CallerKind::Anonymous => Match::Anonymous { network },
         })
+    }
+}
+
+/// As the callers' names are written, with the patterns in place of what they match.
+impl fmt::Display for CallerMatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, namespace, name, issuer, subject, claims, address } = self;
+        let or_any = |pattern: &Option<String>| pattern.clone().unwrap_or_else(|| "*".to_owned());
+        match kind {
+            CallerKind::ServiceAccount => write!(f, "serviceaccount:{}/{}", or_any(namespace), or_any(name)),
+            CallerKind::Jwt => write!(f, "jwt:{}#{}", or_any(issuer), or_any(subject)),
+            CallerKind::Key => write!(f, "key:{}", or_any(name)),
+            CallerKind::Anonymous => write!(f, "anonymous:{}", or_any(address)),
+        }?;
+        for (claim, wanted) in claims {
+            write!(f, " {claim}={wanted}")?;
+        }
+        Ok(())
     }
 }
 

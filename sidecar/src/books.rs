@@ -148,6 +148,7 @@ impl Books {
             revision: None,
             rule: None,
             caller: caller.to_string(),
+            caller_label: self.state.enforced().policies.entry(caller).cloned(),
             server: Arc::clone(server),
             method: None,
             from_server: false,
@@ -181,6 +182,7 @@ pub struct Record {
     revision: Option<Arc<str>>,
     rule: Option<String>,
     caller: String,
+    caller_label: Option<Arc<str>>,
     server: Arc<str>,
     method: Option<Cow<'static, str>>,
     from_server: bool,
@@ -339,12 +341,12 @@ impl Record {
             && !std::mem::replace(&mut self.counted, true)
         {
             let metrics = &self.books.metrics;
-            metrics.decided(self.policy.as_ref(), self.label.as_ref(), code, Mode::Enforce);
+            metrics.decided(self.policy.as_ref(), self.label.as_ref(), code, Mode::Enforce, self.caller_label.as_ref());
             if let Some(reason) = self.malformed {
                 metrics.malformed("client", reason);
             }
             for one in &self.audited {
-                metrics.decided(Some(&one.policy.as_str().into()), self.label.as_ref(), one.code, Mode::Audit);
+                metrics.decided(Some(&one.policy.as_str().into()), self.label.as_ref(), one.code, Mode::Audit, self.caller_label.as_ref());
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Metrics, in the `OpenMetrics` text form and in the older one of Prometheus.
 //!
-//! Labels are bounded: a tool's name is one only where a policy names it or the server listed it, else `other`, because names on
-//! the wire belong to attackers. What is state and not an event is computed when it is scraped.
+//! Labels are bounded: a tool's name is one only where a policy names it or the server listed it, else `other`, and a caller is told in
+//! the words of a policy's `from`, because names on the wire belong to attackers. What is state and not an event is computed when it is scraped.
 
 use std::borrow::Cow;
 use std::fmt::{self, Debug, Write as _};
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use mcp_policy::{Code, Mode};
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeLabel, EncodeLabelSet, EncodeMetric, LabelSetEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -62,6 +62,18 @@ struct DecisionLabels {
     decision: &'static str,
     code: &'static str,
     mode: &'static str,
+    #[prometheus(flatten)]
+    caller: CallerLabel,
+}
+
+/// There only where a policy names the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct CallerLabel(Option<Arc<str>>);
+
+impl EncodeLabelSet for CallerLabel {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |caller| ("caller", &**caller).encode(encoder.encode_label()))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -192,8 +204,8 @@ impl Metrics {
     }
 
     /// Counts a decision; with [`Mode::Audit`], what a policy in that mode would have decided. `tool` is a label: see [`OTHER_TOOL`].
-    /// Without a policy or a tool, the label is empty.
-    pub fn decided(&self, policy: Option<&Arc<str>>, tool: Option<&Arc<str>>, code: Code, mode: Mode) {
+    /// Without a policy or a tool, the label is empty. `caller` is the entry of a policy that names it: a caller's own words are no label.
+    pub fn decided(&self, policy: Option<&Arc<str>>, tool: Option<&Arc<str>>, code: Code, mode: Mode, caller: Option<&Arc<str>>) {
         // Whether it was allowed is the policy's word; a server that could not be reached does not change it.
         let decision = if matches!(code, Code::Allowed | Code::UpstreamUnreachable) { "allowed" } else { "refused" };
         let labels = DecisionLabels {
@@ -202,6 +214,7 @@ impl Metrics {
             decision,
             code: code.as_str(),
             mode: mode.as_str(),
+            caller: CallerLabel(caller.cloned()),
         };
         self.decisions.get_or_create(&labels).inc();
     }
@@ -368,13 +381,15 @@ mod tests {
     #[test]
     fn both_forms_have_the_documented_names() {
         let metrics = metrics();
-        metrics.decided(Some(&Arc::from("imaging/imaging")), Some(&Arc::from("export")), Code::Allowed, Mode::Enforce);
+        metrics.decided(Some(&Arc::from("imaging/imaging")), Some(&Arc::from("export")), Code::Allowed, Mode::Enforce, None);
+        metrics.decided(None, None, Code::Allowed, Mode::Enforce, Some(&Arc::from("key:ci")));
         metrics.limited(&Arc::from("imaging/imaging"), &Arc::from("rate"));
         metrics.upstream_took(&Arc::from("export"), Duration::from_millis(3));
         let decision = "mcp_policy_decisions_total{policy=\"imaging/imaging\",tool=\"export\",decision=\"allowed\",code=\"allowed\",mode=\"enforce\"} 1";
         for text in [metrics.openmetrics().unwrap(), metrics.classic().unwrap()] {
             assert!(text.contains(decision), "{text}");
             for line in [
+                "code=\"allowed\",mode=\"enforce\",caller=\"key:ci\"} 1",
                 "mcp_policy_limit_max{policy=\"imaging/imaging\",counter=\"rate\"} 10",
                 "mcp_policy_limit_used_ratio{policy=\"imaging/imaging\",counter=\"rate\"} 0",
                 "mcp_policy_limit_refusals_total{policy=\"imaging/imaging\",counter=\"rate\"} 1",
@@ -393,7 +408,7 @@ mod tests {
     #[test]
     fn the_older_form_calls_a_counter_by_its_whole_name() {
         let metrics = metrics();
-        metrics.decided(None, None, Code::Malformed, Mode::Enforce);
+        metrics.decided(None, None, Code::Malformed, Mode::Enforce, None);
         let text = metrics.classic().unwrap();
         assert!(text.contains("# TYPE mcp_policy_decisions_total counter"), "{text}");
         assert!(text.contains("# TYPE mcp_policy_build_info gauge"), "{text}");

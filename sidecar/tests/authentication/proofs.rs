@@ -79,6 +79,35 @@ async fn who_proves_nothing_is_answered_with_a_challenge_and_the_server_hears_no
     assert!(guarded.call("read", Some(&issuer.token("alice"))).await.ran());
 }
 
+/// However many callers there are, and however they call themselves: a policy has at most 64 entries.
+#[tokio::test]
+async fn a_caller_is_a_label_of_metrics_only_in_the_words_of_the_policy_that_names_it() {
+    let (server, issuer) = (Server::with_tools(&["read"]).await, Issuer::new(ISSUER));
+    let open = json!({"default": "allow"});
+    let entry = json!([
+        {"kind": "jwt", "issuer": "https://id.*", "subject": "team-*"},
+        {"kind": "jwt", "issuer": ISSUER, "claims": {"groups": "radiology"}},
+    ]);
+    let policies = vec![policy("all", None, &open), policy("teams", Some(entry), &open)];
+    let guarded = Guarded::start(&server, &proving(policies, required(&json!({"jwt": [issuer.told()]})))).await;
+    for subject in ["team-a", "team-b", "mallory", "eve"] {
+        assert!(guarded.call("read", Some(&issuer.token(subject))).await.ran());
+    }
+    let claims = json!({"iss": ISSUER, "aud": "mcp", "sub": "ann", "exp": now() + 60, "groups": ["x", "radiology"]});
+    assert!(guarded.call("read", Some(&issuer.sign(&claims))).await.ran());
+    let metrics = guarded.sidecar.metrics().await;
+    let decisions: Vec<_> =
+        metrics.lines().filter_map(|line| line.strip_prefix("mcp_policy_decisions_total{")?.split_once("mode=")).collect();
+    let mut callers: Vec<_> = decisions.into_iter().map(|(_, rest)| rest).collect();
+    callers.sort_unstable();
+    let expected = [
+        r#""enforce",caller="jwt:https://id.*#team-*"} 2"#,
+        r#""enforce",caller="jwt:https://id.example.com#* groups=\"radiology\""} 1"#,
+        r#""enforce"} 2"#,
+    ];
+    assert_eq!(callers, expected, "{metrics}");
+}
+
 /// "An anonymous caller gets `unauthenticated` with 401 if a policy of the pod names a kind of caller that this sidecar can prove."
 #[tokio::test]
 async fn the_anonymous_are_let_in_only_where_a_policy_names_them_and_nothing_was_sent() {
