@@ -115,8 +115,10 @@ pub enum Upstream {
 pub struct UpstreamUrl {
     /// Host name or address, without brackets.
     pub host: String,
-    /// Port; 80 if the URL names none.
+    /// Port; 80 if the URL names none, of https 443.
     pub port: u16,
+    /// Whether it is reached over TLS (https).
+    pub tls: bool,
     /// The `Host` header that the server gets.
     pub authority: String,
     /// The server's MCP endpoint, if it differs from the one that callers use.
@@ -135,13 +137,15 @@ impl UpstreamUrl {
         Ok(self)
     }
 
-    /// Reads an `http://` URL.
+    /// Reads an `http://` or `https://` URL.
     pub fn parse(url: &str) -> Result<Self, ConfigError> {
         let wrong = |reason: &str| ConfigError::Upstream { url: url.to_owned(), reason: reason.to_owned() };
         let uri: Uri = url.parse().map_err(|_| wrong("it is not a URL"))?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong("only http:// is supported"));
-        }
+        let tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong("it must begin with http:// or https://")),
+        };
         let authority = uri.authority().ok_or_else(|| wrong("it names no host"))?;
         if authority.as_str().contains('@') {
             return Err(wrong("credentials in the URL are not supported"));
@@ -151,7 +155,8 @@ impl UpstreamUrl {
         }
         Ok(Self {
             host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: authority.port_u16().unwrap_or(80),
+            port: authority.port_u16().unwrap_or(if tls { 443 } else { 80 }),
+            tls,
             authority: authority.as_str().to_owned(),
             path: Some(uri.path()).filter(|path| *path != "/").map(str::to_owned),
             sse_path: None,
@@ -465,7 +470,12 @@ mod tests {
         assert_eq!((plain.host.as_str(), plain.port, plain.path), ("127.0.0.1", 8080, None));
         let with_path = UpstreamUrl::parse("http://[::1]/v1/mcp").unwrap();
         assert_eq!((with_path.host.as_str(), with_path.port, with_path.path.as_deref()), ("::1", 80, Some("/v1/mcp")));
-        for url in ["https://example.com", "127.0.0.1:8080", "http://user@host", "http://host/mcp?x=1"] {
+        let https = UpstreamUrl::parse("https://mcp.example.com/mcp").unwrap();
+        assert_eq!(
+            (https.host.as_str(), https.port, https.authority.as_str(), https.tls),
+            ("mcp.example.com", 443, "mcp.example.com", true)
+        );
+        for url in ["ftp://example.com", "127.0.0.1:8080", "http://user@host", "http://host/mcp?x=1"] {
             assert!(UpstreamUrl::parse(url).is_err(), "{url}");
         }
     }

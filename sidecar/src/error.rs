@@ -31,6 +31,9 @@ pub enum Error {
     /// The policy file is not a policy.
     #[error(transparent)]
     Policy(#[from] ApplyError),
+    /// The server cannot be reached over TLS from this machine.
+    #[error("https: {0}")]
+    Tls(String),
     /// The server cannot be started.
     #[error("cannot start {program}: {cause}")]
     Server {
@@ -74,7 +77,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::PolicyFile { .. } | Self::Policy(_) | Self::Server { .. } => EXIT_CONFIGURATION,
+            Self::Config(_) | Self::PolicyFile { .. } | Self::Policy(_) | Self::Tls(_) | Self::Server { .. } => EXIT_CONFIGURATION,
             Self::Listen { .. } | Self::Broken(_) | Self::Capture(_) | Self::System { .. } | Self::TaskEnded(_) | Self::Drain(_) => {
                 EXIT_RUN_TIME
             }

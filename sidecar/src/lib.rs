@@ -62,7 +62,7 @@ use crate::state::State;
 use crate::stdio::child::Server;
 use crate::stdio::{Conversation, Pair};
 use crate::store::StoreAddress;
-use crate::upstream::{Destination, Link};
+use crate::upstream::{Destination, Link, Tls};
 
 /// Connections of the admin port: kubelet, scraper, a person.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -101,7 +101,10 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
         books: Arc::clone(&books),
         upstream: match config.upstream {
             Upstream::Captured => None,
-            Upstream::Url(url) => Some(Destination::Url(Arc::new(url))),
+            Upstream::Url(url) => {
+                let tls = url.tls.then(|| Tls::with(&url.host)).transpose()?;
+                Some(Destination::Url(Arc::new(url), tls))
+            }
             Upstream::Command(_) => bridge.clone().map(Destination::Bridge),
         },
         name: config.server.into(),

@@ -60,7 +60,7 @@ struct Run {
     /// Address for callers over HTTP; without it they speak on standard input and output
     #[arg(long, value_name = "ADDR")]
     listen: Option<SocketAddr>,
-    /// The server, http://host:port, with a path if its endpoint differs from the callers'
+    /// The server, `http://host:port` or `https://host`, with a path if its endpoint differs from the callers'
     #[arg(long, value_name = "URL", requires = "listen")]
     upstream: Option<String>,
     /// Path of the event stream, mostly /sse, of a server that speaks the older HTTP+SSE transport of 2024-11-05

@@ -208,7 +208,7 @@ impl Proxy {
             (Destination::Bridge(_), Route::Discovery) => {
                 return Ok(plain(StatusCode::NOT_FOUND, "No authorization server is known here.\n"));
             }
-            (Destination::Url(url), Route::Post | Route::Get | Route::Delete) => url.path.as_deref().unwrap_or(endpoint).to_owned(),
+            (Destination::Url(url, _), Route::Post | Route::Get | Route::Delete) => url.path.as_deref().unwrap_or(endpoint).to_owned(),
             (_, Route::Discovery) => request.uri().path().to_owned(),
             (Destination::Captured(_) | Destination::Bridge(_), _) => endpoint.to_owned(),
         };

@@ -4,6 +4,8 @@
 //! Dropping an answer, or the wait for it, closes the connection, which is how a server learns that its caller is gone.
 
 mod connection;
+mod halves;
+mod tls;
 mod wire;
 
 use std::fmt;
@@ -30,6 +32,7 @@ use crate::front::headers::{self, Carrier};
 use crate::http1::head::AnswerHead;
 use crate::stdio::child::WriteError;
 use connection::{Connection, Outgoing};
+pub use tls::Tls;
 use wire::Patience;
 pub use wire::Wire;
 
@@ -42,8 +45,8 @@ const MAX_IDLE: Duration = Duration::from_secs(2);
 pub enum Destination {
     /// The address that the caller dialled.
     Captured(SocketAddr),
-    /// The one server of `run`.
-    Url(Arc<UpstreamUrl>),
+    /// The one server of `run`, reached over TLS if there is any.
+    Url(Arc<UpstreamUrl>, Option<Tls>),
     /// The one server of `run`, on stdio.
     Bridge(Arc<Bridge>),
 }
@@ -54,22 +57,33 @@ impl Destination {
     pub fn port(&self) -> Option<u16> {
         match self {
             Self::Captured(address) => Some(address.port()),
-            Self::Url(_) | Self::Bridge(_) => None,
+            Self::Url(..) | Self::Bridge(_) => None,
         }
     }
 
-    /// Opens a connection.
+    /// Opens a connection, without TLS.
     pub async fn connect(&self, within: Duration) -> io::Result<TcpStream> {
         let connecting = async {
             match self {
                 Self::Captured(address) => TcpStream::connect(address).await,
-                Self::Url(url) => TcpStream::connect((url.host.as_str(), url.port)).await,
+                Self::Url(url, _) => TcpStream::connect((url.host.as_str(), url.port)).await,
                 Self::Bridge(_) => Err(io::ErrorKind::Unsupported.into()),
             }
         };
-        let stream = timeout(within, connecting).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let stream = in_time(within, connecting).await?;
         stream.set_nodelay(true)?;
         Ok(stream)
+    }
+
+    /// Opens a connection as the server wants it.
+    async fn open(&self, within: Duration) -> io::Result<Connection> {
+        let stream = self.connect(within).await?;
+        let halves = match self {
+            // Apart, so that it takes no room of requests to other servers.
+            Self::Url(_, Some(tls)) => halves::tls(Box::pin(in_time(within, tls.over(stream))).await?),
+            _ => halves::plain(stream),
+        };
+        Ok(Connection::new(halves))
     }
 }
 
@@ -77,10 +91,14 @@ impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Captured(address) => address.fmt(f),
-            Self::Url(url) => f.write_str(&url.authority),
+            Self::Url(url, _) => f.write_str(&url.authority),
             Self::Bridge(_) => f.write_str("the server on stdio"),
         }
     }
+}
+
+async fn in_time<T>(within: Duration, coming: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(within, coming).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// Why there is no answer.
@@ -236,7 +254,7 @@ impl Link {
                 return answered.unwrap_or(Err(SendError::TimedOut)).map(|response| response.map(Answer::Bridge)).inspect_err(warn);
             }
             // The server knows itself by this name; one that checks `Host` refuses any other.
-            Destination::Url(url) => HeaderValue::try_from(&url.authority).ok(),
+            Destination::Url(url, _) => HeaderValue::try_from(&url.authority).ok(),
             Destination::Captured(_) => None,
         };
         let kept = headers::to_upstream(headers).filter(|(name, _)| host.is_none() || *name != HOST);
@@ -251,8 +269,8 @@ impl Link {
                 answered => return answered,
             }
         }
-        let stream = self.destination.connect(self.times.connect).await.map_err(SendError::NotReached)?;
-        self.exchange_on(Connection::new(stream), outgoing).await
+        let connection = self.destination.open(self.times.connect).await.map_err(SendError::NotReached)?;
+        self.exchange_on(connection, outgoing).await
     }
 
     async fn exchange_on(self: &Arc<Self>, mut connection: Connection, outgoing: &Outgoing) -> Result<Response<Answer>, SendError> {
@@ -268,7 +286,7 @@ impl Link {
 
     /// The connection of the request before, if it can carry another.
     fn take_idle(&self) -> Option<Connection> {
-        let (connection, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let (mut connection, since) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         (since.elapsed() <= MAX_IDLE && connection.is_quiet()).then_some(connection)
     }
 

@@ -43,7 +43,7 @@ fn a_wrong_configuration_is_told_from_a_failure() {
         (sidecar(&["serve"]).env("MCP_POLICY_LOG", "=x=").output().unwrap(), "MCP_POLICY_LOG"),
         (run("/nonexistent.yaml", "http://127.0.0.1:1"), "/nonexistent.yaml: No such file"),
         (run(wrong_field, "http://127.0.0.1:1"), "tools.x.limits[0].widow"),
-        (run(good, "https://127.0.0.1:1"), "only http:// is supported"),
+        (run(good, "ftp://127.0.0.1:1"), "it must begin with http:// or https://"),
     ] {
         assert_eq!(output.status.code(), Some(64), "{output:?}");
         assert!(errors(&output).contains(said), "{said}: {}", errors(&output));

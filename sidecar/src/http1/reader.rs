@@ -19,15 +19,15 @@ thread_local! {
 
 /// The reading half of a connection, and what was read and not yet taken.
 #[derive(Debug)]
-pub(crate) struct Reader {
-    stream: OwnedReadHalf,
+pub(crate) struct Reader<S = OwnedReadHalf> {
+    pub(crate) stream: S,
     /// What was read, to be taken from its front.
     pub(crate) buffer: BytesMut,
 }
 
-impl Reader {
+impl<S: AsyncRead + Unpin> Reader<S> {
     /// Reads from this half.
-    pub(crate) fn new(stream: OwnedReadHalf) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, buffer: BytesMut::new() }
     }
 
@@ -45,13 +45,9 @@ impl Reader {
             Poll::Ready(Ok(read.filled().len()))
         })
     }
+}
 
-    /// Whether nothing is there that nobody asked for, and no end. Looks at no more than the runtime knows already.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let nothing = matches!(self.stream.try_read(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
-        nothing && self.buffer.is_empty()
-    }
-
+impl Reader {
     /// Tells whoever waits to be told to send their body. True if that went out.
     pub(crate) fn say_continue(&self) -> bool {
         const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

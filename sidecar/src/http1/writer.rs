@@ -78,7 +78,12 @@ impl Writer {
 }
 
 /// Writes some of the parts, of which so much was `written`. Never 0.
-pub(crate) fn poll_write(stream: &mut OwnedWriteHalf, cx: &mut Context<'_>, parts: [&[u8]; 3], written: usize) -> Poll<io::Result<usize>> {
+pub(crate) fn poll_write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    cx: &mut Context<'_>,
+    parts: [&[u8]; 3],
+    written: usize,
+) -> Poll<io::Result<usize>> {
     let mut skip = written;
     let parts = parts.map(|part| {
         let here = skip.min(part.len());

@@ -64,7 +64,7 @@ impl Proxy {
     pub(super) fn place(&self, peer: &Peer, uri: &Uri, enforced: &Enforced) -> Option<Place> {
         let path = match peer.link.destination() {
             Destination::Captured(_) => enforced.exposure.event_stream()?,
-            Destination::Url(url) => url.sse_path.as_deref().or(enforced.exposure.event_stream())?,
+            Destination::Url(url, _) => url.sse_path.as_deref().or(enforced.exposure.event_stream())?,
             Destination::Bridge(_) => return None,
         };
         if uri.path() == path && uri.query().is_none() {

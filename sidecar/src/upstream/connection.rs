@@ -2,6 +2,7 @@
 //! the answer is read by whoever waits for it. No task of its own, and nothing to pass between tasks.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -9,10 +10,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use std::io;
-use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::AsyncWrite;
 
 use super::SendError;
+use super::halves::{ReadHalf, WriteHalf};
 use crate::http1::deadline::Deadline;
 use crate::http1::head::{self, AnswerHead, Fault};
 use crate::http1::reader::{READ, Reader};
@@ -58,8 +59,8 @@ impl Outgoing {
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) reader: Reader,
-    write: OwnedWriteHalf,
+    pub(super) reader: Reader<ReadHalf>,
+    write: WriteHalf,
     pub(super) deadline: Deadline,
     /// A request that was answered before all of it went out, and how much of it did.
     unsent: Option<Box<(Outgoing, usize)>>,
@@ -67,29 +68,28 @@ pub(super) struct Connection {
 
 impl Connection {
     /// A connection that was just opened.
-    pub(super) fn new(stream: TcpStream) -> Self {
-        let (read, write) = stream.into_split();
+    pub(super) fn new((read, write): (ReadHalf, WriteHalf)) -> Self {
         Self { reader: Reader::new(read), write, deadline: Deadline::default(), unsent: None }
     }
 
     /// Whether another request can be sent on it, as far as is known.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.unsent.is_none() && self.reader.is_quiet()
+    pub(super) fn is_quiet(&mut self) -> bool {
+        self.unsent.is_none() && self.reader.buffer.is_empty() && self.reader.stream.is_quiet()
     }
 
     /// Sends a request and reads the head of its answer.
     pub(super) async fn exchange(&mut self, outgoing: &Outgoing, due: Instant) -> Result<AnswerHead, SendError> {
         let mut written = 0;
-        let mut failed = None;
+        let mut outcome = None;
         let head = poll_fn(|cx| {
-            if failed.is_none()
-                && let Poll::Ready(Err(cause)) = self.poll_write(cx, outgoing, &mut written)
+            if outcome.is_none()
+                && let Poll::Ready(sent) = self.poll_write(cx, outgoing, &mut written)
             {
-                if written == 0 {
-                    return Poll::Ready(Err(SendError::NotSent(cause)));
+                match sent {
+                    Err(cause) if written == 0 => return Poll::Ready(Err(SendError::NotSent(cause))),
+                    // A server that does not read all of a request may still have answered it.
+                    sent => outcome = Some(sent.is_ok()),
                 }
-                // A server that does not read all of a request may still have answered it.
-                failed = Some(cause);
             }
             match self.poll_head(cx) {
                 Poll::Ready(head) => Poll::Ready(head),
@@ -97,7 +97,7 @@ impl Connection {
             }
         })
         .await?;
-        if written < outgoing.length() {
+        if outcome != Some(true) {
             self.unsent = Some(Box::new((outgoing.clone(), written)));
         }
         Ok(head)
@@ -107,9 +107,8 @@ impl Connection {
     pub(super) fn poll_unsent(&mut self, cx: &mut Context<'_>) {
         if let Some(mut unsent) = self.unsent.take() {
             let (outgoing, written) = &mut *unsent;
-            let polled = self.poll_write(cx, outgoing, written);
             // What failed stays unsent, and so the connection is not used again.
-            if polled.is_pending() || *written < outgoing.length() {
+            if !matches!(self.poll_write(cx, outgoing, written), Poll::Ready(Ok(()))) {
                 self.unsent = Some(unsent);
             }
         }
@@ -122,7 +121,8 @@ impl Connection {
                 Poll::Pending => return Poll::Pending,
             }
         }
-        Poll::Ready(Ok(()))
+        // What TLS still holds.
+        Pin::new(&mut self.write).poll_flush(cx)
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<AnswerHead, SendError>> {

@@ -97,7 +97,7 @@ impl Wire {
 
     fn give_back_at_end(&mut self) {
         if self.decoder.is_over()
-            && let Some(Source { connection, link, keep_alive }) = self.source.take()
+            && let Some(Source { mut connection, link, keep_alive }) = self.source.take()
             && keep_alive
             && connection.is_quiet()
         {

@@ -39,6 +39,20 @@ pub fn ca() -> Ca {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
+/// TLS of a server that has proof of this name.
+pub fn certified(ca: &Ca, name: &str) -> TlsAcceptor {
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, ca).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())))
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
 /// A stub of the operator. Each watch stream that is opened is handed to the test.
 pub struct Operator {
     pub port: u16,
@@ -77,16 +91,7 @@ impl Stream {
 
 impl Operator {
     pub async fn start(ca: &Ca, name: &str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec![name.to_owned()]).unwrap().signed_by(&key, ca).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![leaf.der().clone()], PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der())))
-            .unwrap();
-        let tls = TlsAcceptor::from(Arc::new(config));
+        let tls = certified(ca, name);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let state = Arc::new(OperatorState::default());
