@@ -27,6 +27,10 @@ enum Handler {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         headers: Vec<(String, String)>,
     },
+    Grpc {
+        /// Empty for the server as a whole.
+        service: String,
+    },
 }
 
 /// What was found in a pod.
@@ -58,9 +62,9 @@ pub fn of(pod: &Value) -> Probes {
 
 /// The request that a handler makes: none if it makes none to this pod, or one that cannot pass.
 fn read(container: &Value, handler: &Value, warn: &mut impl FnMut(&'static str)) -> Option<Probe> {
-    if handler.get("grpc").is_some() {
-        warn(".grpc: the sidecar lets no gRPC probe through, so it will fail; use httpGet or exec");
-        return None;
+    if let Some(grpc) = handler.get("grpc") {
+        let service = grpc.get("service").and_then(Value::as_str).unwrap_or_default().to_owned();
+        return Some(Probe { port: resolve(container, grpc.get("port")?)?, handler: Handler::Grpc { service } });
     }
     // The kernel itself answers a probe that only opens a connection: nothing is captured where nobody listens.
     let action = handler.get("httpGet")?;
@@ -152,6 +156,16 @@ mod tests {
     }
 
     #[test]
+    fn grpc_probes_are_read_with_their_service() {
+        let container = json!({
+            "livenessProbe": { "grpc": { "port": 9000, "service": null } },
+            "readinessProbe": { "grpc": { "port": 9000, "service": "readiness" } },
+        });
+        let expected = json!([{ "port": 9000, "grpc": { "service": "" } }, { "port": 9000, "grpc": { "service": "readiness" } }]);
+        assert_eq!(found(&container), (expected, vec![]));
+    }
+
+    #[test]
     fn hooks_over_http_are_the_kubelets_requests_too() {
         let container = json!({ "lifecycle": { "preStop": { "httpGet": { "path": "/quit", "port": 8080 } }, "postStart": { "exec": { "command": ["true"] } } } });
         assert_eq!(found(&container).0, json!([{ "port": 8080, "httpGet": { "path": "/quit" } }]));
@@ -173,13 +187,12 @@ mod tests {
     fn probes_that_no_longer_tell_the_same_are_named() {
         let container = json!({
             "startupProbe": { "tcpSocket": { "port": 9000 } },
-            "livenessProbe": { "grpc": { "port": 9000 } },
             "readinessProbe": { "httpGet": { "port": 8443, "scheme": "HTTPS" } },
         });
         let (passed, warnings) = found(&container);
         assert_eq!(passed, json!([]));
         let fields: Vec<_> = warnings.iter().filter_map(|warning| warning.split(": ").next()).collect();
-        let expected = ["livenessProbe.grpc", "readinessProbe.httpGet.scheme"];
+        let expected = ["readinessProbe.httpGet.scheme"];
         assert_eq!(fields, expected.map(|field| format!("spec.containers[0].{field}")));
     }
 

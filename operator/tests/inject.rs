@@ -179,9 +179,9 @@ fn a_tampered_sidecar_is_put_right() {
 
 #[test]
 fn a_probe_that_cannot_pass_is_a_warning() {
-    let pod = pod(json!({ "containers": [{ "name": "app", "livenessProbe": { "grpc": { "port": 1 } } }] }));
+    let pod = pod(json!({ "containers": [{ "name": "app", "livenessProbe": { "httpGet": { "port": 1, "scheme": "HTTPS" } } }] }));
     let Outcome::Inject { warnings, .. } = inject(&pod, &settings()) else { panic!("not injected") };
-    assert!(warnings[0].starts_with("spec.containers[0].livenessProbe.grpc"), "{warnings:?}");
+    assert!(warnings[0].starts_with("spec.containers[0].livenessProbe.httpGet.scheme"), "{warnings:?}");
 }
 
 #[test]

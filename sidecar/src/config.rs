@@ -1,14 +1,16 @@
 //! What the sidecar is told: options of `run`, environment variables of `serve`. Everything is read and checked before anything
 //! is bound. Ports and upstream need a restart; policies reload while running.
 
+mod probe;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
-use serde::Deserialize;
 
+pub use self::probe::{Grpc, Handler, HttpGet, Probe};
 use crate::spans::Collector;
 use crate::stdio::child::ServerCommand;
 use crate::store::StoreAddress;
@@ -186,35 +188,6 @@ pub struct OperatorSource {
     pub token_file: PathBuf,
     /// Namespace of the pod: sidecars of one namespace share counters, where there is a store.
     pub namespace: String,
-}
-
-/// A probe of the pod itself, by its port with names resolved. Exactly these requests pass without policy.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Probe {
-    /// The port that is probed.
-    pub port: u16,
-    /// The request of an HTTP probe. One that only opens a connection needs nothing here: see `capture.nft`.
-    pub http_get: HttpGet,
-}
-
-/// The request of an HTTP probe.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct HttpGet {
-    /// Path and query, as the kubelet sends them.
-    pub path: String,
-    /// Names and values of the headers that the probe sets. A name may come twice.
-    #[serde(default)]
-    pub headers: Vec<(String, String)>,
-}
-
-/// Without the headers' values: one may be a secret, and the configuration is logged.
-impl fmt::Debug for HttpGet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("HttpGet").field("path", &self.path).field("headers", &names).finish()
-    }
 }
 
 /// Bounds on what callers and server can make the sidecar hold and wait for.
@@ -438,7 +411,10 @@ mod tests {
             (ENV_OPERATOR, "https://mcp-policy-operator.mcp-policy-system.svc:443"),
             (ENV_POD_NAMESPACE, "imaging"),
             (ENV_POD_NAME, "server-0"),
-            (ENV_PROBES, r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":[["X-A","b"]]}}]"#),
+            (
+                ENV_PROBES,
+                r#"[{"port":8080,"httpGet":{"path":"/healthz?full=1","headers":[["X-A","b"]]}},{"port":9000,"grpc":{"service":"a"}}]"#,
+            ),
         ]))
         .unwrap();
         let Source::Operator(operator) = config.source else { panic!("serve asks the operator") };
@@ -446,8 +422,12 @@ mod tests {
         assert_eq!(operator.ca_file, PathBuf::from("/run/mcp-policy/ca.crt"));
         assert_eq!(operator.token_file, PathBuf::from("/run/mcp-policy/token"));
         assert_eq!(config.server, "imaging/server-0");
-        let get = &config.probes[0].http_get;
-        assert_eq!((get.path.as_str(), get.headers[0].1.as_str()), ("/healthz?full=1", "b"));
+        let get = HttpGet { path: "/healthz?full=1".to_owned(), headers: vec![("X-A".to_owned(), "b".to_owned())] };
+        let grpc = Grpc { service: "a".to_owned() };
+        assert_eq!(
+            config.probes,
+            [(8080, Handler::HttpGet(get)), (9000, Handler::Grpc(grpc))].map(|(port, handler)| Probe { port, handler })
+        );
         assert!(!format!("{:?}", config.probes).contains("\"b\""), "values of headers are not logged");
     }
 

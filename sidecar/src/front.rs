@@ -6,5 +6,6 @@ pub mod exposure;
 pub mod headers;
 pub mod origin;
 pub mod probe;
+pub(crate) mod probe_connection;
 pub mod server;
 pub mod write_timeout;

@@ -56,6 +56,7 @@ use crate::drain::Drain;
 use crate::error::Error;
 use crate::front::exposure::PortUse;
 use crate::front::origin::LocalOnly;
+use crate::front::probe_connection::ProbeConnections;
 use crate::proxy::{Peer, Proxy};
 use crate::spans::{Collector, Spans};
 use crate::state::State;
@@ -97,6 +98,7 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
         Upstream::Url(_) | Upstream::Command(_) => LocalOnly::for_listener(proxy_address),
     };
     let gateway = Gateway {
+        probes: ProbeConnections::new(&config.probes),
         proxy: Arc::new(Proxy::new(Arc::clone(&books), config.probes, local_only, config.limits.clone(), core.drain.clone())),
         books: Arc::clone(&books),
         upstream: match config.upstream {
@@ -243,6 +245,7 @@ async fn serve_admin(listener: TcpListener, books: Arc<Books>, drain: Drain, lim
 /// Takes callers' connections.
 struct Gateway {
     proxy: Arc<Proxy>,
+    probes: ProbeConnections,
     books: Arc<Books>,
     /// The one server; none where the kernel knows which one was dialled.
     upstream: Option<Destination>,
@@ -291,6 +294,10 @@ impl Gateway {
         let link = Arc::new(Link::new(destination, &self.limits, self.books.metrics.clone()));
         let identity = Identity::anonymous(peer.ip());
         let peer = Peer { address: peer.ip(), identity, link, server, name: Arc::clone(&self.name) };
+        if let Some(probes) = self.probes.of(peer.link.destination()) {
+            // Apart, so that other connections do not keep room for it.
+            return Box::pin(probes.serve(stream, &self.proxy, &peer, &self.limits, &self.drain)).await;
+        }
         front::connection::serve(stream, &self.proxy, &peer, &self.limits, &self.drain).await;
     }
 

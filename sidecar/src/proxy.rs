@@ -172,6 +172,11 @@ impl Proxy {
         self.books.record(peer.caller(), &peer.server).await.malformed(Reason::Head.as_str());
     }
 
+    /// Writes down that what came beside HTTP/1 was no probe of the pod.
+    pub async fn note_no_probe(&self, peer: &Peer) {
+        self.books.record(peer.caller(), &peer.server).await.malformed("probe");
+    }
+
     async fn answer(
         self: &Arc<Self>,
         peer: &Peer,

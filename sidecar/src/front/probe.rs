@@ -1,11 +1,11 @@
-//! The pod's own probes. The kubelet's requests are captured like all others; exactly those that the pod declares reach the server
+//! The pod's own HTTP probes. The kubelet's requests are captured like all others; exactly those that the pod declares reach the server
 //! without policy, and only the status comes back.
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use http::{Method, Request};
 
-use crate::config::{HttpGet, Probe};
+use crate::config::{Handler, HttpGet, Probe};
 
 /// The HTTP probe that this request is, if it is one: port, method, path with query, and every header that the probe sets.
 #[must_use]
@@ -18,8 +18,10 @@ pub fn matching<'a, B>(probes: &'a [Probe], port: u16, request: &Request<B>) -> 
     let target = request.uri().path_and_query()?.as_str();
     probes
         .iter()
-        .filter(|probe| probe.port == port)
-        .map(|probe| &probe.http_get)
+        .filter_map(|probe| match &probe.handler {
+            Handler::HttpGet(get) => (probe.port == port).then_some(get),
+            Handler::Grpc(_) => None,
+        })
         .find(|get| get.path == target && get.headers.iter().all(|(name, _)| are_the_same(&get.headers, request.headers(), name)))
 }
 
