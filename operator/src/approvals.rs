@@ -8,6 +8,7 @@ pub mod desk;
 pub mod keeper;
 pub mod known;
 pub mod notify;
+pub mod page;
 pub mod resource;
 pub mod state;
 

@@ -8,6 +8,7 @@ use mcp_policy::authentication::Authentication;
 use mcp_policy::document::duration_seconds;
 
 use crate::approvals::notify::{self, message::Form};
+use crate::approvals::page::Page;
 use crate::certs::lifetimes::{LifetimeError, Lifetimes, Seconds};
 use crate::inject::{Resources, Settings};
 use crate::{callers, names, store};
@@ -116,6 +117,11 @@ pub struct Args {
     #[arg(long, env = "MCP_POLICY_APPROVAL_WEBHOOK_FORM", value_enum, default_value_t)]
     pub approval_webhook_form: Form,
 
+    /// The page where people decide about an approval: an https URL with `{namespace}` and `{name}` where its own belong. Clients that can
+    /// show pages to their users are told of it.
+    #[arg(long, env = "MCP_POLICY_APPROVAL_URL")]
+    pub approval_url: Option<Page>,
+
     /// What to do; without a command, the operator runs.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -151,6 +157,8 @@ pub struct Config {
     pub callers: callers::Settings,
     /// Who is told of new approvals; none if nobody is.
     pub notify: Option<notify::Settings>,
+    /// Where people decide about approvals, if there is such a page.
+    pub approval_page: Option<Page>,
     /// What is injected.
     pub injection: Settings,
 }
@@ -222,6 +230,7 @@ impl Args {
                 allow_private: self.allow_private_issuers,
             },
             notify,
+            approval_page: self.approval_url,
             injection,
         })
     }
@@ -279,6 +288,13 @@ mod tests {
             let error = read(json).unwrap_err();
             assert!(error.contains(told), "{error}");
         }
+    }
+
+    #[test]
+    fn a_page_that_is_none_is_an_error_at_the_start() {
+        let args = ["operator", "--namespace", "mcp", "--pod-name", "p", "--sidecar-image", "i", "--approval-url"];
+        let error = Args::try_parse_from(args.into_iter().chain(["http://approvals/{name}"])).unwrap_err().to_string();
+        assert!(error.contains("--approval-url") && error.contains("is an https URL"), "{error}");
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         metrics: metrics.clone(),
     };
     essential.spawn(named("admin", serve_admin(plain, health)));
-    let desk = Desk::new(client.clone(), Arc::clone(&world), known, stop.clone());
+    let desk = Desk { page: config.approval_page.clone(), ..Desk::new(client.clone(), Arc::clone(&world), known, stop.clone()) };
     let distributor = Distributor {
         desk,
         hub,

@@ -353,6 +353,21 @@ async fn who_waits_is_answered_when_the_replica_ends_and_when_the_policy_is_not_
 }
 
 #[tokio::test]
+async fn who_waits_is_told_the_page_of_the_very_approval() {
+    let case = Case::new();
+    let url = |answer: ApprovalAnswer| match answer {
+        ApprovalAnswer::Waiting { approval } => approval.url.map(|url| (url, approval.name)),
+        other => panic!("{other:?}"),
+    };
+    let nowhere = case.replica();
+    assert_eq!(url(nowhere.answer(&pod("web-1"), &request()).await.unwrap()), None);
+    let somewhere = Desk { page: Some("https://approvals/{namespace}/{name}".parse().unwrap()), ..case.replica() };
+    let (url, name) = url(somewhere.answer(&pod("web-1"), &request()).await.unwrap()).unwrap();
+    assert_eq!(url, format!("https://approvals/imaging/{name}"));
+    assert!(case.stored.lock().unwrap().contains_key(&name));
+}
+
+#[tokio::test]
 async fn an_api_server_that_fails_lets_nothing_pass() {
     let (client, _) = api(|_| failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"));
     let desk = Desk::new(client, Case::new().world, Arc::default(), CancellationToken::new());

@@ -100,6 +100,9 @@ pub struct ApprovalName {
     pub name: String,
     /// Seconds until it expires.
     pub seconds_left: u64,
+    /// The page where people decide about it, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
 }
 
 #[cfg(test)]
@@ -110,11 +113,14 @@ mod tests {
 
     #[test]
     fn an_answer_says_its_state() {
-        let approval = ApprovalName { namespace: "imaging".to_owned(), name: "a-1".to_owned(), seconds_left: 9 };
+        let approval = ApprovalName { namespace: "imaging".to_owned(), name: "a-1".to_owned(), seconds_left: 9, url: None };
         let name = json!({"namespace": "imaging", "name": "a-1", "secondsLeft": 9});
+        let with_page = ApprovalName { url: Some("https://approvals/a-1".to_owned()), ..approval.clone() };
+        let name_with_page = json!({"namespace": "imaging", "name": "a-1", "secondsLeft": 9, "url": "https://approvals/a-1"});
         for (answer, expected) in [
             (ApprovalAnswer::Granted, json!({"state": "granted"})),
             (ApprovalAnswer::Waiting { approval: approval.clone() }, json!({"state": "waiting", "approval": name})),
+            (ApprovalAnswer::Waiting { approval: with_page }, json!({"state": "waiting", "approval": name_with_page})),
             (ApprovalAnswer::Denied { approval, reason: None }, json!({"state": "denied", "approval": name})),
             (ApprovalAnswer::NotAsked { why: "x".to_owned() }, json!({"state": "notAsked", "why": "x"})),
         ] {

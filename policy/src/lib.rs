@@ -36,6 +36,7 @@ mod schema;
 pub mod snapshot;
 mod trace;
 mod truth;
+pub mod url;
 pub mod value;
 mod whom;
 

@@ -10,6 +10,7 @@ use http::Method;
 use http_body_util::{BodyExt, Limited};
 use mcp_policy::approval::{ApprovalAnswer, ApprovalRequest, Needed};
 use mcp_policy::document::Shown;
+use mcp_policy::url::is_url;
 use mcp_policy::{ApprovalNeeded, Approvals, Call};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -90,8 +91,18 @@ impl Desk {
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.map_err(|error| error.to_string())?;
             serde_json::from_slice(&body.to_bytes()).map_err(|error| error.to_string())
         };
-        timeout(PATIENCE, answer).await.map_err(|_| "no answer in time".to_owned())?
+        timeout(PATIENCE, answer).await.map_err(|_| "no answer in time".to_owned())?.map(without_other_pages)
     }
+}
+
+/// Clients send their users to pages, so only to ones that are what they say.
+fn without_other_pages(mut answer: ApprovalAnswer) -> ApprovalAnswer {
+    if let ApprovalAnswer::Waiting { approval } = &mut answer
+        && approval.url.take_if(|url| !is_url(url, &["https"], &[])).is_some()
+    {
+        tracing::warn!("the operator named a page for an approval that is no https URL; nobody is sent there");
+    }
+    answer
 }
 
 /// What the operator is asked about a call.

@@ -116,10 +116,19 @@ pub struct Request {
     /// What `Mcp-Name` must repeat, for methods other than a call.
     pub(crate) target: Option<String>,
     pub(crate) version: MetaVersion,
-    /// Whether `_meta` says what the client can do, as every modern request must.
-    pub(crate) declares_capabilities: bool,
+    /// What the client can do by the word of `_meta`, where every modern request must say it.
+    pub(crate) capabilities: Option<Capabilities>,
+    /// What the client can do in the session that this `initialize` opens.
+    pub(crate) introduces: Capabilities,
     /// By what the client wants to be told of progress, a string or a whole number.
     pub progress: Option<Id>,
+}
+
+/// What a client says that it can do, as far as it matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// It shows its user pages that it is sent to (`elicitation.url`).
+    pub opens_urls: bool,
 }
 
 /// A notification from a client. Its method begins with `notifications/`: anything else without an id would be a request that asks
@@ -161,12 +170,14 @@ pub struct ToolCall {
     pub argument_keys: Vec<String>,
     /// How many more keys `arguments` has.
     pub argument_keys_left_out: usize,
+    /// Whether the call answers what was asked about an earlier one (`inputResponses`, `requestState`).
+    pub goes_on: bool,
     /// Where the value of `arguments` stands in the message; empty where there is none, or `null`.
     arguments: Range<usize>,
 }
 
 impl ToolCall {
-    fn new(name: Member<String>, arguments: Arguments) -> Result<Self, Malformed> {
+    fn new(name: Member<String>, arguments: Arguments, goes_on: bool) -> Result<Self, Malformed> {
         // Rule 5: status 200, which the client's session survives.
         let refuse = |message| Err(Malformed::bare(StatusCode::OK, Reason::Params, message).with_code(INVALID_PARAMS));
         match name {
@@ -174,7 +185,8 @@ impl ToolCall {
                 if arguments.wrong_type {
                     return refuse("`arguments` is not an object");
                 }
-                Ok(Self { name, argument_keys: arguments.keys, argument_keys_left_out: arguments.left_out, arguments: arguments.place })
+                let Arguments { keys, left_out, place, .. } = arguments;
+                Ok(Self { name, argument_keys: keys, argument_keys_left_out: left_out, goes_on, arguments: place })
             }
             _ => refuse("`name` is missing, empty or not a string"),
         }

@@ -45,6 +45,8 @@ struct Session {
     owner: Owner,
     /// Whether the server declared that it tells of changes of its list of tools, so that the client may wait for that.
     tells_of_lists: bool,
+    /// Whether the client declared that it shows its user pages, in a revision in which it can be sent to one.
+    opens_urls: bool,
 }
 
 /// A task that there is.
@@ -68,7 +70,7 @@ impl Sessions {
     /// The server answered this caller's `initialize` with this id.
     pub fn opened(&self, id: &str, owner: Owner) {
         if !id.is_empty() && id.len() <= MAX_ID_BYTES {
-            locked(&self.open).insert(id.into(), Session { owner, tells_of_lists: false });
+            locked(&self.open).insert(id.into(), Session { owner, tells_of_lists: false, opens_urls: false });
         }
     }
 
@@ -100,6 +102,19 @@ impl Sessions {
     #[must_use]
     pub fn is_told_of_lists(&self, id: &str) -> bool {
         locked(&self.open).get_mut(id).is_some_and(|session| session.tells_of_lists)
+    }
+
+    /// The client declared in this session that it shows its user pages.
+    pub fn opens_urls(&self, id: &str) {
+        if let Some(session) = locked(&self.open).get_mut(id) {
+            session.opens_urls = true;
+        }
+    }
+
+    /// Whether the client of this session can be sent to a page.
+    #[must_use]
+    pub fn is_sent_to_urls(&self, id: &str) -> bool {
+        locked(&self.open).get_mut(id).is_some_and(|session| session.opens_urls)
     }
 
     /// The answer to this request has begun to stream. The rest of it may come on a stream that resumes this one.
@@ -193,6 +208,18 @@ mod tests {
         assert!(!sessions.is_told_of_lists("a"));
         sessions.tells_of_lists("a");
         assert!(sessions.is_told_of_lists("a") && !sessions.is_told_of_lists("b"));
+    }
+
+    #[test]
+    fn a_client_is_sent_to_pages_only_if_it_said_so_in_this_very_session() {
+        let sessions = Sessions::default();
+        sessions.opens_urls("a");
+        sessions.opened("a", nobody());
+        assert!(!sessions.is_sent_to_urls("a"));
+        sessions.opens_urls("a");
+        assert!(sessions.is_sent_to_urls("a") && !sessions.is_sent_to_urls("b"));
+        sessions.opened("a", nobody());
+        assert!(!sessions.is_sent_to_urls("a"), "opened anew");
     }
 
     #[test]

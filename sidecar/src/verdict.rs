@@ -95,6 +95,19 @@ impl<'a> Received<'a> {
         let Self { caller, session, server, body, .. } = *self;
         Call { tool: &call.name, arguments: call.arguments(body), caller, session, server }
     }
+
+    /// The page where people decide about this call, if its client can be sent there. A call that answers what was asked about an earlier
+    /// one is not sent there again: clients come back at once, before anybody can have decided, and would go round in circles.
+    fn page<'b>(&self, approval: &'b ApprovalName) -> Option<&'b str> {
+        let is_sent_to_urls = match (self.era, self.message) {
+            (Era::Modern, Message::Request(Request { capabilities: Some(client), call: Some(call), .. })) => {
+                client.opens_urls && !call.goes_on
+            }
+            (Era::Legacy, Message::Request(_)) => self.session.is_some_and(|session| self.sessions.is_sent_to_urls(session)),
+            _ => false,
+        };
+        approval.url.as_deref().filter(|_| is_sent_to_urls)
+    }
 }
 
 /// Judges a message by these policies, and writes down what was found. A call may have to wait for what is not known here.
@@ -153,10 +166,12 @@ async fn judge_call(
     match answer {
         ApprovalAnswer::Waiting { approval }
             if !wait.is_zero()
+                // Such a client comes back by itself once its user has seen the page, and is held then.
+                && (received.era == Era::Legacy || received.page(&approval).is_none())
                 && let Some(room) = desk.room() =>
         {
             record.refused(&refusal, enforced);
-            let answer = respond::approval::waiting(id, received.era, &call.name, &refusal, &approval, record.decision_id());
+            let answer = asked_for(received, (id, call), &refusal, &approval, record);
             Judgement::Held(Box::new(Held { answer, approval, question, refusal, end: tokio::time::Instant::now() + wait, _room: room }))
         }
         answer => Box::pin(heard(books, enforced, received, (id, call), &refusal, answer, record)).await.into(),
@@ -195,7 +210,7 @@ async fn heard(
         }
         (ApprovalAnswer::Waiting { approval }, _) => {
             record.refused(refusal, enforced);
-            respond::approval::waiting(id, era, tool, refusal, &approval, record.decision_id())
+            asked_for(received, (id, call), refusal, &approval, record)
         }
         (ApprovalAnswer::NotAsked { why }, _) => {
             record.refused(refusal, enforced);
@@ -207,6 +222,21 @@ async fn heard(
         }
     };
     Verdict::Answered(answer)
+}
+
+/// The answer to a call about which people are asked.
+fn asked_for(
+    received: &Received<'_>,
+    (id, call): (&Id, &ToolCall),
+    refusal: &Refusal,
+    approval: &ApprovalName,
+    record: &Record,
+) -> Response<Bytes> {
+    let (era, tool, decision_id) = (received.era, &call.name, record.decision_id());
+    match received.page(approval) {
+        Some(url) => respond::approval::page(id, era, tool, refusal, approval, url, decision_id),
+        None => respond::approval::waiting(id, era, tool, refusal, approval, decision_id),
+    }
 }
 
 /// What becomes of a call that was decided.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::known::Known;
+use super::page::Page;
 use super::resource::{ApprovalSpec, ApprovalStatus, ApprovedArguments, AskingPolicy, McpApproval, State, Verdict};
 use super::state::{base_name, is_of, state, too_many};
 use crate::review::BoundPod;
@@ -43,6 +44,8 @@ pub struct Desk {
     pub world: Arc<World>,
     /// The approvals that there are.
     pub known: Arc<Known>,
+    /// Where people decide, if there is such a page.
+    pub page: Option<Page>,
     /// Answers everybody who waits: they are to ask another replica.
     pub stop: CancellationToken,
     /// For answers that are put off.
@@ -67,10 +70,10 @@ enum Stand {
 }
 
 impl Desk {
-    /// A desk where nobody waits yet.
+    /// A desk where nobody waits yet, and that knows of no page.
     #[must_use]
     pub fn new(client: Client, world: Arc<World>, known: Arc<Known>, stop: CancellationToken) -> Self {
-        Self { client, world, known, stop, waiting: Semaphore::new(MAX_WAITING) }
+        Self { client, world, known, page: None, stop, waiting: Semaphore::new(MAX_WAITING) }
     }
 
     /// Whether the call passes; if it does, its approvals are used up. The answer that people are asked is put off as long as the request
@@ -118,7 +121,10 @@ impl Desk {
                     return Ok(ApprovalAnswer::Denied { approval: named(&approval, now), reason });
                 }
                 Stand::Is(approval, _) => {
-                    waiting.get_or_insert_with(|| named(&approval, now));
+                    waiting.get_or_insert_with(|| {
+                        let named = named(&approval, now);
+                        ApprovalName { url: self.page.as_ref().map(|page| page.url(&named.namespace, &named.name)), ..named }
+                    });
                 }
             }
         }
@@ -277,7 +283,7 @@ fn asking(name: String, server: &str, request: &ApprovalRequest, (needed, approv
 fn named(approval: &McpApproval, now: Timestamp) -> ApprovalName {
     let (namespace, name) = approval.key();
     let left = approval.spec.expires_at().map_or(0, |expires| expires.as_second() - now.as_second());
-    ApprovalName { namespace, name, seconds_left: u64::try_from(left).unwrap_or(0) }
+    ApprovalName { namespace, name, seconds_left: u64::try_from(left).unwrap_or(0), url: None }
 }
 
 fn not_asked(why: &str) -> ApprovalAnswer {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{FieldError, error};
 use crate::authentication::{Authentication, Forward, JwtIssuer};
 use crate::key::is_name;
+use crate::url::is_url;
 
 /// As many issuers as one policy trusts.
 const MAX_ISSUERS: usize = 8;
@@ -69,16 +70,6 @@ fn audiences(field: &str, audiences: &[String], wrong: &mut impl FnMut(&str, &st
     for (i, _) in audiences.iter().enumerate().filter(|(_, audience)| audience.trim().is_empty()) {
         wrong(&format!("{field}.audiences[{i}]"), "is blank");
     }
-}
-
-/// Whether this is a URL of one of these schemes, with a host, no user, and none of these characters.
-fn is_url(text: &str, schemes: &[&str], without: &[char]) -> bool {
-    let rest = text.split_once("://").filter(|(scheme, _)| schemes.contains(scheme)).map(|(_, rest)| rest);
-    rest.is_some_and(|rest| {
-        let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        let is_plain = rest.chars().all(|character| character.is_ascii_graphic() && !without.contains(&character));
-        !host.is_empty() && !host.contains('@') && is_plain
-    })
 }
 
 #[cfg(test)]

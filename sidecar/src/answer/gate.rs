@@ -285,7 +285,7 @@ impl Gate {
                 self.books.learn(list.tools);
                 list.changed
             }),
-            Asked::Handshake { id } => {
+            Asked::Handshake { id, client } => {
                 let denied = |method: &str| enforced.policies.decide_method(&self.caller, method).refusal.is_some();
                 match handshake::filter(message, denied) {
                     Ok(found) if !found.is_spoken_here => {
@@ -295,6 +295,9 @@ impl Gate {
                     Ok(found) => {
                         if let (true, Some(session)) = (found.tells_of_lists, self.session.as_deref()) {
                             self.sessions.tells_of_lists(session);
+                        }
+                        if let (true, Some(session)) = (client.opens_urls && found.has_url_elicitation, self.session.as_deref()) {
+                            self.sessions.opens_urls(session);
                         }
                         Ok(found.changed)
                     }

@@ -7,7 +7,7 @@ use mcp_policy::json::{Fault, Kind, Scanner};
 use serde_json::Value;
 
 use crate::message::edit::{Edit, apply};
-use crate::message::era::{LEGACY_REVISIONS, REVISIONS};
+use crate::message::era::{LEGACY_REVISIONS, REVISIONS, WITH_URL_ELICITATION};
 use crate::message::{ServerMessage, Unreadable, parse_server_with};
 
 /// A part of a server's capabilities, and the methods that it is for: it goes if all of them are denied.
@@ -33,6 +33,8 @@ pub struct Found {
     pub tells_of_lists: bool,
     /// Whether the revision that the server chose is one that is spoken here. A result that names none chooses none.
     pub is_spoken_here: bool,
+    /// Whether it is the one in which a request can be answered with pages that the user has to open first.
+    pub has_url_elicitation: bool,
 }
 
 /// Reads the result of `initialize` or `server/discover`. `is_denied` tells of a method whether the client may use it.
@@ -48,6 +50,7 @@ pub fn filter(message: &[u8], is_denied: impl Fn(&str) -> bool) -> Result<Found,
     Ok(Found {
         changed: (!edits.is_empty()).then(|| apply(message, edits)),
         tells_of_lists: result.tells_of_lists,
+        has_url_elicitation: result.version.as_deref() == Some(WITH_URL_ELICITATION),
         is_spoken_here: result.version.is_none_or(|version| LEGACY_REVISIONS.contains(&version.as_str())),
     })
 }
@@ -230,7 +233,8 @@ mod tests {
         ] {
             let message = format!(r#"{{"jsonrpc":"2.0","id":1,"result":{result}}}"#);
             let found = filter(message.as_bytes(), |_| false).unwrap();
-            assert_eq!(found, Found { changed: None, tells_of_lists, is_spoken_here }, "{result}");
+            let has_url_elicitation = result.contains("2025-11-25");
+            assert_eq!(found, Found { changed: None, tells_of_lists, is_spoken_here, has_url_elicitation }, "{result}");
         }
         assert!(filter(br#"{"jsonrpc":"2.0","id":1,"result":{"capabilities":{},"capabilities":{}}}"#, |_| false).is_err());
     }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use mcp_policy::json::{Fault, Kind, Scanner};
 use mcp_policy::lookalike::is_lookalike;
 
-use super::{CANCELLED, Id, Malformed, Message, MetaVersion, Notification, Reason, Request, Response, TOOLS_CALL, ToolCall};
+use super::{CANCELLED, Capabilities, Id, Malformed, Message, MetaVersion, Notification, Reason, Request, Response, TOOLS_CALL, ToolCall};
 
 /// Argument keys kept for the audit line, and the bytes kept of each: an attacker must not fill the log.
 const MAX_ARGUMENT_KEYS: usize = 64;
@@ -193,17 +193,29 @@ impl Envelope {
         };
         match self.id {
             Member::Is(id) => {
-                let Params { task_id, listens_to_tools, declares_capabilities, progress, .. } = params;
+                let Params { task_id, listens_to_tools, meta_capabilities: capabilities, progress, .. } = params;
+                let introduces = params.capabilities.filter(|_| method == "initialize").unwrap_or_default();
                 let progress = progress.into_value();
                 let task = task_id.into_value();
                 let (call, target) = match method.as_str() {
-                    TOOLS_CALL => (Some(ToolCall::new(params.name, params.arguments)?), None),
+                    TOOLS_CALL => (Some(ToolCall::new(params.name, params.arguments, params.goes_on)?), None),
                     "prompts/get" => (None, params.name.into_value()),
                     "resources/read" => (None, params.uri.into_value()),
                     "tasks/get" | "tasks/update" | "tasks/cancel" => (None, task.clone()),
                     _ => (None, None),
                 };
-                Ok(Message::Request(Request { id, method, call, task, listens_to_tools, target, version, declares_capabilities, progress }))
+                Ok(Message::Request(Request {
+                    id,
+                    method,
+                    call,
+                    task,
+                    listens_to_tools,
+                    target,
+                    version,
+                    capabilities,
+                    introduces,
+                    progress,
+                }))
             }
             _ if method.starts_with("notifications/") => {
                 let cancels = if method == CANCELLED { params.request_id.into_value() } else { None };
@@ -240,7 +252,10 @@ pub(super) struct Params {
     request_id: Member<Id>,
     arguments: Arguments,
     meta: Member<MetaVersion>,
-    declares_capabilities: bool,
+    meta_capabilities: Option<Capabilities>,
+    capabilities: Option<Capabilities>,
+    /// Whether there are `inputResponses` or a `requestState`.
+    goes_on: bool,
     progress: Member<Id>,
     lookalike: bool,
 }
@@ -269,6 +284,11 @@ impl Params {
                 "arguments" => params.arguments = scanner.arguments(Arguments::read)?,
                 "notifications" => params.listens_to_tools = listens_to_tools(scanner)?,
                 "_meta" => params.meta = params.read_meta(scanner)?,
+                "capabilities" => params.capabilities = Capabilities::read(scanner)?,
+                "inputResponses" | "requestState" => {
+                    params.goes_on = true;
+                    scanner.value()?;
+                }
                 other => {
                     params.lookalike |= is_lookalike(other, PARAMS_KEYS);
                     scanner.value()?;
@@ -289,14 +309,35 @@ impl Params {
                 version = string(scanner)?.into_value().map_or(MetaVersion::NotText, MetaVersion::Named);
             } else if key == "progressToken" {
                 self.progress = read_id(scanner)?;
+            } else if key == META_CAPABILITIES {
+                self.meta_capabilities = Capabilities::read(scanner)?;
             } else {
-                self.declares_capabilities |= key == META_CAPABILITIES && scanner.kind()? == Kind::Object;
                 self.lookalike |= is_lookalike(key, META_KEYS);
                 scanner.value()?;
             }
             Ok(())
         })?;
         Ok(Member::Is(version))
+    }
+}
+
+impl Capabilities {
+    /// Reads capabilities; what is no object declares none.
+    fn read(scanner: &mut Scanner<'_>) -> Result<Option<Self>, Fault> {
+        if scanner.kind()? != Kind::Object {
+            return scanner.value().map(|_| None);
+        }
+        let mut capabilities = Self::default();
+        scanner.object(|scanner, key| {
+            if key != "elicitation" || scanner.kind()? != Kind::Object {
+                return scanner.value().map(drop);
+            }
+            scanner.object(|scanner, mode| {
+                capabilities.opens_urls |= mode == "url" && scanner.kind()? == Kind::Object;
+                scanner.value().map(drop)
+            })
+        })?;
+        Ok(Some(capabilities))
     }
 }
 

@@ -11,6 +11,9 @@ pub(crate) const REVISIONS: &[&str] = &[MODERN, "2025-11-25", "2025-06-18", "202
 /// Those of them that begin with a handshake.
 pub(crate) const LEGACY_REVISIONS: &[&str] = REVISIONS.split_at(1).1;
 
+/// The only one of them in which a request can be answered with pages that the user has to open first (`-32042`).
+pub(crate) const WITH_URL_ELICITATION: &str = LEGACY_REVISIONS[0];
+
 /// Which of the two protocols a message speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Era {
@@ -34,7 +37,7 @@ pub fn of_body(message: &Message) -> Result<Era, Malformed> {
 /// Whether a modern message has in `_meta` all that it must have.
 pub(crate) fn check_meta(message: &Message) -> Result<(), Malformed> {
     match message {
-        Message::Request(request) if !request.declares_capabilities => {
+        Message::Request(request) if request.capabilities.is_none() => {
             let missing = Malformed::bad_request(Reason::MissingCapabilities, "the client's capabilities are missing from `_meta`");
             Err(missing.with_code(INVALID_PARAMS))
         }

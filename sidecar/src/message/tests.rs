@@ -191,9 +191,51 @@ fn nothing_is_trimmed_folded_or_normalised() {
 }
 
 #[test]
+fn a_client_is_sent_to_pages_only_by_its_own_clear_word() {
+    for (capabilities, opens_urls) in [
+        (r#"{"elicitation":{"form":{},"url":{}}}"#, Some(true)),
+        (r#"{"elicitation":{"url":{"x":1}},"sampling":{}}"#, Some(true)),
+        (r#"{"elicitation":{}}"#, Some(false)),
+        (r#"{"elicitation":{"form":{"url":{}}}}"#, Some(false)),
+        (r#"{"elicitation":{"url":true}}"#, Some(false)),
+        (r#"{"elicitation":["url"]}"#, Some(false)),
+        (r#"{"url":{}}"#, Some(false)),
+        (r#"{"Elicitation":{"url":{}}}"#, Some(false)),
+        ("[]", None),
+    ] {
+        let request = |body: String| match parse(body.as_bytes()) {
+            Ok(Message::Request(request)) => request,
+            other => panic!("{other:?}"),
+        };
+        let message = |method: &str, params: &str| format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{method}","params":{{{params}}}}}"#);
+        let meta = format!(r#""name":"a","_meta":{{"io.modelcontextprotocol/clientCapabilities":{capabilities}}}"#);
+        let modern = request(message(TOOLS_CALL, &meta));
+        assert_eq!(modern.capabilities.map(|client| client.opens_urls), opens_urls, "{capabilities}");
+        let own = format!(r#""capabilities":{capabilities}"#);
+        let introduces = request(message("initialize", &own)).introduces;
+        assert_eq!(introduces.opens_urls, opens_urls == Some(true), "{capabilities}");
+        let elsewhere = request(message("tools/list", &own));
+        assert_eq!((elsewhere.capabilities, elsewhere.introduces), (None, Capabilities::default()));
+    }
+    let twice = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"capabilities":{"elicitation":{"url":{},"url":1}}}}"#;
+    assert_eq!(parse(twice.as_bytes()).unwrap_err().reason, Reason::DuplicateKey);
+}
+
+#[test]
+fn a_call_that_answers_what_was_asked_is_told_apart() {
+    for (more, goes_on) in
+        [("", false), (r#","inputResponses":{}"#, true), (r#","requestState":"s""#, true), (r#","inputResponses":null"#, true)]
+    {
+        let body = call(&format!(r#""name":"a"{more}"#));
+        let Ok(Message::Request(Request { call: Some(call), .. })) = parse(body.as_bytes()) else { panic!("{body}") };
+        assert_eq!(call.goes_on, goes_on, "{body}");
+    }
+}
+
+#[test]
 fn a_name_beyond_the_charset_must_be_one_that_the_server_lists() {
     let proper = |name: &str, listed: bool| {
-        let call = ToolCall { name: name.to_owned(), argument_keys: vec![], argument_keys_left_out: 0, arguments: 0..0 };
+        let call = ToolCall { name: name.to_owned(), argument_keys: vec![], argument_keys_left_out: 0, goes_on: false, arguments: 0..0 };
         call.has_proper_name(|asked| {
             assert_eq!(asked, name);
             listed

@@ -6,7 +6,7 @@ use mcp_policy::{Caller, Policies};
 
 use crate::answer::answer_fault::AnswerFault;
 use crate::message::era::Era;
-use crate::message::{Id, Request};
+use crate::message::{Capabilities, Id, Request};
 use crate::respond;
 
 /// What a server was asked.
@@ -28,6 +28,8 @@ pub enum Asked {
     Handshake {
         /// The id of the request.
         id: Id,
+        /// What the client said that it can do, with `initialize`.
+        client: Capabilities,
     },
     /// To tell of changes, among them of its list of tools (`subscriptions/listen`).
     Listen {
@@ -57,7 +59,7 @@ impl Asked {
         let id = request.id.clone();
         match request.method.as_str() {
             "tools/list" => Self::List { id },
-            "initialize" | "server/discover" => Self::Handshake { id },
+            "initialize" | "server/discover" => Self::Handshake { id, client: request.introduces },
             "subscriptions/listen" if request.listens_to_tools => Self::Listen { id },
             _ => match &request.call {
                 Some(call) => Self::Call { id, tool: call.name.clone() },
@@ -70,7 +72,7 @@ impl Asked {
     #[must_use]
     pub fn expects(&self) -> Option<&Id> {
         match self {
-            Self::Call { id, .. } | Self::List { id } | Self::Handshake { id } | Self::Listen { id } | Self::Request { id } => Some(id),
+            Self::Call { id, .. } | Self::List { id } | Self::Handshake { id, .. } | Self::Listen { id } | Self::Request { id } => Some(id),
             Self::Nothing | Self::Stream { .. } | Self::Document => None,
         }
     }

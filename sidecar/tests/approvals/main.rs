@@ -1,8 +1,11 @@
-//! Calls that wait for people, against a stub of the operator: answered at once, or held open.
+//! Calls that wait for people, against a stub of the operator: answered at once, held open, or with the page where people decide.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail by panicking")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod pages;
 
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
