@@ -226,8 +226,9 @@ impl Desk {
             if state(&approval.spec, approval.status.as_ref(), now) != State::Approved {
                 return Ok(None);
             }
-            approval.status =
-                Some(ApprovalStatus { state: Some(State::Used), used_at: Some(now.to_string()), used_by: Some(pod.name.clone()) });
+            // The state is written for people, by who tells them.
+            let state = approval.status.and_then(|status| status.state);
+            approval.status = Some(ApprovalStatus { state, used_at: Some(now.to_string()), used_by: Some(pod.name.clone()) });
             match within(api.replace_status(&name, &PostParams::default(), &approval)).await {
                 Err(error) if is_conflict(&error) => match within(api.get_opt(&name)).await? {
                     Some(found) if found.metadata.uid == approval.metadata.uid => approval = found,

@@ -139,7 +139,7 @@ impl Keeper {
             }
             State::Approved => format!("approved by {}; the call may pass once until {}", people.join(" and "), spec.expires_at),
             State::Denied => format!("denied by {}", people.last().copied().unwrap_or_default()),
-            State::Used => "the call passed".to_owned(),
+            State::Used => format!("approved by {}; the call passed", people.join(" and ")),
             State::Expired => "nothing passed in time".to_owned(),
         };
         let about = ObjectReference {
@@ -173,5 +173,8 @@ mod tests {
         assert_eq!(wrote(State::Denied, 100), Due::Nothing);
         assert_eq!(wrote(State::Expired, 100 + 24 * 3600 - 1), Due::Nothing);
         assert_eq!(wrote(State::Expired, 100 + 24 * 3600), Due::Delete);
+        wrote(State::Approved, 99);
+        asked.status.get_or_insert_default().used_at = Some(at(99).to_string());
+        assert_eq!(due(&asked, at(99)), Due::Write(State::Used), "who used it left that to be told");
     }
 }

@@ -1,7 +1,9 @@
 //! The approvals of the cluster as this replica knows them. What is decided about a call is asked of the API server; this is for
 //! counting, and for knowing where to begin.
+//!
+//! However many wait, a call looks only at those of its own name: they are kept in order.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,15 +22,24 @@ use crate::watch::{Selection, Trouble, watch};
 /// Namespace and name of an approval.
 pub type Key = (String, String);
 
+type Approvals = BTreeMap<Key, Arc<McpApproval>>;
+
 /// The approvals that there are.
 #[derive(Debug, Default)]
 pub struct Known {
-    approvals: Mutex<HashMap<Key, Arc<McpApproval>>>,
+    approvals: Mutex<Approvals>,
     changes: watch::Sender<()>,
 }
 
+/// Those of a namespace whose names begin so, without the beginning.
+fn beginning<'a>(approvals: &'a Approvals, namespace: &'a str, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a Arc<McpApproval>)> {
+    approvals
+        .range((namespace.to_owned(), prefix.to_owned())..)
+        .map_while(move |((of, name), approval)| Some((name.strip_prefix(prefix).filter(|_| of == namespace)?, approval)))
+}
+
 impl Known {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<McpApproval>>> {
+    fn lock(&self) -> MutexGuard<'_, Approvals> {
         self.approvals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -41,15 +52,15 @@ impl Known {
     /// Those of a namespace.
     #[must_use]
     pub fn of_namespace(&self, namespace: &str) -> Vec<Arc<McpApproval>> {
-        self.lock().iter().filter(|((of, _), _)| of == namespace).map(|(_, approval)| Arc::clone(approval)).collect()
+        beginning(&self.lock(), namespace, "").map(|(_, approval)| Arc::clone(approval)).collect()
     }
 
     /// The first number whose approval of a call is not known to be over.
     #[must_use]
     pub fn first_open(&self, namespace: &str, base: &str, now: Timestamp) -> u32 {
         let approvals = self.lock();
-        let number = |name: &String| name.strip_prefix(base)?.strip_prefix('-')?.parse::<u32>().ok();
-        let of_call = approvals.iter().filter(|((of, _), _)| of == namespace).filter_map(|((_, name), found)| Some((number(name)?, found)));
+        let prefix = format!("{base}-");
+        let of_call = beginning(&approvals, namespace, &prefix).filter_map(|(number, found)| Some((number.parse::<u32>().ok()?, found)));
         let is_over = |found: &McpApproval| matches!(state(&found.spec, found.status.as_ref(), now), State::Used | State::Expired);
         // A new one is made only when all before it are over.
         of_call.filter(|(_, found)| is_over(found)).map(|(number, _)| number + 1).max().unwrap_or(1)
@@ -69,7 +80,8 @@ impl Known {
     }
 
     /// Takes note of an approval, unless a newer version of it is known: what this replica writes itself it hears of twice, in any order.
-    pub fn insert(&self, approval: McpApproval) {
+    pub fn insert(&self, mut approval: McpApproval) {
+        approval.metadata.managed_fields = None;
         // Versions of one object are numbers that grow.
         let version = |approval: &McpApproval| approval.metadata.resource_version.as_ref().and_then(|version| version.parse::<u64>().ok());
         let mut approvals = self.lock();
@@ -83,10 +95,13 @@ impl Known {
         self.changes.send_replace(());
     }
 
-    fn take(&self, event: Event<McpApproval>, listed: &mut HashMap<Key, Arc<McpApproval>>) {
+    fn take(&self, event: Event<McpApproval>, listed: &mut Approvals) {
         match event {
             Event::Init => listed.clear(),
-            Event::InitApply(approval) => _ = listed.insert(approval.key(), Arc::new(approval)),
+            Event::InitApply(mut approval) => {
+                approval.metadata.managed_fields = None;
+                listed.insert(approval.key(), Arc::new(approval));
+            }
             Event::InitDone => *self.lock() = std::mem::take(listed),
             Event::Apply(approval) => return self.insert(approval),
             Event::Delete(approval) => _ = self.lock().remove(&approval.key()),
@@ -98,7 +113,7 @@ impl Known {
 /// Follows the approvals of the cluster. Runs until its future is dropped.
 pub async fn follow(client: Client, known: Arc<Known>, metrics: Metrics) {
     let mut events = pin!(watch(Api::all(client), Selection::all(), Watched::Approvals, &metrics, Trouble::default()));
-    let mut listed = HashMap::new();
+    let mut listed = Approvals::new();
     while let Some(event) = events.next().await {
         known.take(event, &mut listed);
     }

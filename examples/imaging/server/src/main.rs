@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::Context;
-use axum::{Router, routing::get};
+use axum::{Router, routing::get, serve::ListenerExt};
 use rmcp::transport::streamable_http_server::{StreamableHttpServerConfig, StreamableHttpService, session::local::LocalSessionManager};
 use tokio::{
     net::TcpListener,
@@ -38,7 +38,8 @@ async fn main() -> anyhow::Result<()> {
     let routes = Router::new().route("/healthz", get(|| async { "ok" })).nest_service("/mcp", mcp);
 
     tokio::select! {
-        served = axum::serve(listener, routes) => served.context("cannot serve"),
+        // An answer is written in parts: none of them waits for the one before to be acknowledged.
+        served = axum::serve(listener.tap_io(|stream| _ = stream.set_nodelay(true)), routes) => served.context("cannot serve"),
         _ = terminate.recv() => Ok(()),
     }
 }
