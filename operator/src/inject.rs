@@ -61,13 +61,8 @@ pub struct Resources {
 /// What to do with a pod.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// Apply these operations.
-    Inject {
-        /// In order; never empty.
-        operations: Vec<PatchOperation>,
-        /// What will not work as its author meant it.
-        warnings: Vec<String>,
-    },
+    /// Apply these operations, in order. There is one at least.
+    Inject(Vec<PatchOperation>),
     /// Leave it as it is.
     Skip(Skipped),
     /// Refuse it, and say what to change.
@@ -96,13 +91,13 @@ pub fn inject(pod: &Value, settings: &Settings) -> Outcome {
     let resources = resources(pod, &settings.resources);
     let mut operations = Vec::new();
     annotate(pod, &mut operations);
-    let ours = [capture(settings, &resources), sidecar(settings, &resources, &probes.passed)];
+    let ours = [capture(settings, &resources), sidecar(settings, &resources, &probes)];
     add_init_containers(pod, ours, &mut operations);
     add_volume(pod, &mut operations);
     if operations.is_empty() {
         return Outcome::Skip(Skipped::Complete);
     }
-    Outcome::Inject { operations, warnings: probes.warnings }
+    Outcome::Inject(operations)
 }
 
 /// What makes capture impossible, or lets the pod undo it. The admission policy of the chart refuses the same.

@@ -21,6 +21,9 @@ pub struct Probe {
 #[serde(rename_all = "camelCase")]
 enum Handler {
     HttpGet {
+        /// None for the usual one, `HTTP`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        scheme: Option<String>,
         /// Path and query.
         path: String,
         /// Names and values. A name may come twice.
@@ -33,35 +36,24 @@ enum Handler {
     },
 }
 
-/// What was found in a pod.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Probes {
-    /// Those that the sidecar lets through, each once.
-    pub passed: Vec<Probe>,
-    /// Those that do not tell what they told without the sidecar; each text names the field and what would work.
-    pub warnings: Vec<String>,
-}
-
-/// Reads the probes and hooks of a raw pod, those of its native sidecars included.
+/// The probes and hooks of a raw pod, those of its native sidecars included, each once.
 #[must_use]
-pub fn of(pod: &Value) -> Probes {
-    let mut probes = Probes::default();
+pub fn of(pod: &Value) -> Vec<Probe> {
+    let mut probes = Vec::new();
     for list in ["initContainers", "containers"] {
         let containers = pod.pointer(&format!("/spec/{list}")).and_then(Value::as_array).into_iter().flatten();
-        for (i, container) in containers.enumerate() {
+        for container in containers {
             for field in ["/startupProbe", "/livenessProbe", "/readinessProbe", "/lifecycle/postStart", "/lifecycle/preStop"] {
-                let Some(handler) = container.pointer(field) else { continue };
-                let path = format!("spec.{list}[{i}]{}", field.replace('/', "."));
-                let probe = read(container, handler, &mut |why| probes.warnings.push(format!("{path}{why}")));
-                probes.passed.extend(probe.filter(|probe| !probes.passed.contains(probe)));
+                let probe = container.pointer(field).and_then(|handler| read(container, handler));
+                probes.extend(probe.filter(|probe| !probes.contains(probe)));
             }
         }
     }
     probes
 }
 
-/// The request that a handler makes: none if it makes none to this pod, or one that cannot pass.
-fn read(container: &Value, handler: &Value, warn: &mut impl FnMut(&'static str)) -> Option<Probe> {
+/// The request that a handler makes: none if it makes none to this pod.
+fn read(container: &Value, handler: &Value) -> Option<Probe> {
     if let Some(grpc) = handler.get("grpc") {
         let service = grpc.get("service").and_then(Value::as_str).unwrap_or_default().to_owned();
         return Some(Probe { port: resolve(container, grpc.get("port")?)?, handler: Handler::Grpc { service } });
@@ -73,12 +65,9 @@ fn read(container: &Value, handler: &Value, warn: &mut impl FnMut(&'static str))
         return None;
     }
     let port = resolve(container, action.get("port")?)?;
-    if action.get("scheme").and_then(Value::as_str).is_some_and(|scheme| scheme != "HTTP") {
-        warn(".httpGet.scheme: the sidecar lets no HTTPS probe through, so it will fail; use HTTP or exec");
-        return None;
-    }
+    let scheme = action.get("scheme").and_then(Value::as_str).filter(|scheme| *scheme != "HTTP").map(str::to_owned);
     let path = target::of(action.get("path").and_then(Value::as_str).unwrap_or_default());
-    Some(Probe { port, handler: Handler::HttpGet { path, headers: headers(action) } })
+    Some(Probe { port, handler: Handler::HttpGet { scheme, path, headers: headers(action) } })
 }
 
 /// The headers of a probe as the kubelet sends them: it leaves out what Go's client writes by itself, takes the first of what there
@@ -115,9 +104,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn found(container: &Value) -> (Value, Vec<String>) {
-        let probes = of(&json!({ "spec": { "containers": [container] } }));
-        (serde_json::to_value(probes.passed).unwrap(), probes.warnings)
+    fn found(container: &Value) -> Value {
+        serde_json::to_value(of(&json!({ "spec": { "containers": [container] } }))).unwrap()
     }
 
     #[test]
@@ -132,14 +120,14 @@ mod tests {
             { "port": 9090, "httpGet": { "path": "/up" } },
             { "port": 8080, "httpGet": { "path": "/healthz?full=1", "headers": [["X-A", "b"]] } },
         ]);
-        assert_eq!(found(&container).0, expected);
+        assert_eq!(found(&container), expected);
     }
 
     #[test]
     fn headers_are_those_that_the_kubelet_sends() {
         let sent = |headers: &[(&str, &str)]| {
             let headers: Vec<_> = headers.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
-            let (passed, _) = found(&json!({ "livenessProbe": { "httpGet": { "port": 80, "httpHeaders": headers } } }));
+            let passed = found(&json!({ "livenessProbe": { "httpGet": { "port": 80, "httpHeaders": headers } } }));
             passed[0]["httpGet"]["headers"].clone()
         };
         for (declared, expected) in [
@@ -162,13 +150,13 @@ mod tests {
             "readinessProbe": { "grpc": { "port": 9000, "service": "readiness" } },
         });
         let expected = json!([{ "port": 9000, "grpc": { "service": "" } }, { "port": 9000, "grpc": { "service": "readiness" } }]);
-        assert_eq!(found(&container), (expected, vec![]));
+        assert_eq!(found(&container), expected);
     }
 
     #[test]
     fn hooks_over_http_are_the_kubelets_requests_too() {
         let container = json!({ "lifecycle": { "preStop": { "httpGet": { "path": "/quit", "port": 8080 } }, "postStart": { "exec": { "command": ["true"] } } } });
-        assert_eq!(found(&container).0, json!([{ "port": 8080, "httpGet": { "path": "/quit" } }]));
+        assert_eq!(found(&container), json!([{ "port": 8080, "httpGet": { "path": "/quit" } }]));
     }
 
     #[test]
@@ -179,27 +167,20 @@ mod tests {
             json!({ "httpGet": { "port": "unknown" } }),
             json!({ "httpGet": { "port": 70_000 } }),
         ] {
-            assert_eq!(found(&json!({ "livenessProbe": probe })), (json!([]), vec![]), "{probe}");
+            assert_eq!(found(&json!({ "livenessProbe": probe })), json!([]), "{probe}");
         }
     }
 
     #[test]
-    fn probes_that_no_longer_tell_the_same_are_named() {
-        let container = json!({
-            "startupProbe": { "tcpSocket": { "port": 9000 } },
-            "readinessProbe": { "httpGet": { "port": 8443, "scheme": "HTTPS" } },
-        });
-        let (passed, warnings) = found(&container);
-        assert_eq!(passed, json!([]));
-        let fields: Vec<_> = warnings.iter().filter_map(|warning| warning.split(": ").next()).collect();
-        let expected = ["readinessProbe.httpGet.scheme"];
-        assert_eq!(fields, expected.map(|field| format!("spec.containers[0].{field}")));
+    fn https_probes_are_read_with_their_scheme() {
+        let container = json!({ "readinessProbe": { "httpGet": { "port": 8443, "scheme": "HTTPS", "path": "/readyz" } } });
+        assert_eq!(found(&container), json!([{ "port": 8443, "httpGet": { "scheme": "HTTPS", "path": "/readyz" } }]));
     }
 
     #[test]
     fn native_sidecars_have_probes_and_equal_ones_count_once() {
         let probe = json!({ "httpGet": { "port": 1 } });
         let pod = json!({ "spec": { "initContainers": [{ "startupProbe": probe }], "containers": [{ "livenessProbe": probe }] } });
-        assert_eq!(of(&pod).passed.len(), 1);
+        assert_eq!(of(&pod).len(), 1);
     }
 }

@@ -82,11 +82,8 @@ impl Webhook {
                 tracing::info!(pod.namespace = namespace, message, "rejected a pod");
                 (response.deny(format!("mcp-policy cannot govern this pod: {message}")), Admission::Reject)
             }
-            Outcome::Inject { operations, warnings } => match response.with_patch(json_patch::Patch(operations)) {
-                Ok(mut response) => {
-                    response.warnings = (!warnings.is_empty()).then_some(warnings);
-                    (response, Admission::Inject)
-                }
+            Outcome::Inject(operations) => match response.with_patch(json_patch::Patch(operations)) {
+                Ok(response) => (response, Admission::Inject),
                 Err(error) => invalid(error.to_string()),
             },
         }

@@ -143,14 +143,6 @@ async fn a_pod_that_cannot_be_governed_is_denied_with_the_field_to_change() {
 }
 
 #[tokio::test]
-async fn a_probe_that_will_fail_is_a_warning_to_who_creates_the_pod() {
-    let spec = json!({ "containers": [{ "name": "app", "livenessProbe": { "httpGet": { "port": 1, "scheme": "HTTPS" } } }] });
-    let response = create(&webhook(true), "imaging", json!({ "app": "web" }), spec).await;
-    assert_eq!(response["allowed"], true);
-    assert!(response["warnings"][0].as_str().unwrap().contains("livenessProbe.httpGet.scheme"));
-}
-
-#[tokio::test]
 async fn what_is_no_review_gets_an_answer_and_not_a_failure() {
     let webhook = webhook(true);
     for body in ["", "nonsense", "{}", r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#] {

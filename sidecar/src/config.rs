@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-pub use self::probe::{Grpc, Handler, HttpGet, Probe};
+pub use self::probe::{Grpc, Handler, HttpGet, Probe, Scheme};
 use crate::spans::Collector;
 use crate::stdio::child::ServerCommand;
 use crate::store::StoreAddress;
@@ -422,7 +422,7 @@ mod tests {
         assert_eq!(operator.ca_file, PathBuf::from("/run/mcp-policy/ca.crt"));
         assert_eq!(operator.token_file, PathBuf::from("/run/mcp-policy/token"));
         assert_eq!(config.server, "imaging/server-0");
-        let get = HttpGet { path: "/healthz?full=1".to_owned(), headers: vec![("X-A".to_owned(), "b".to_owned())] };
+        let get = HttpGet { scheme: Scheme::Http, path: "/healthz?full=1".to_owned(), headers: vec![("X-A".to_owned(), "b".to_owned())] };
         let grpc = Grpc { service: "a".to_owned() };
         assert_eq!(
             config.probes,

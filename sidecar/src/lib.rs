@@ -98,7 +98,7 @@ pub fn run(config: Config, audit: impl Write + Send + 'static) -> Result<Bound, 
         Upstream::Url(_) | Upstream::Command(_) => LocalOnly::for_listener(proxy_address),
     };
     let gateway = Gateway {
-        probes: ProbeConnections::new(&config.probes),
+        probes: ProbeConnections::new(&config.probes).map_err(|cause| Error::System { what: "no certificate for HTTPS probes", cause })?,
         proxy: Arc::new(Proxy::new(Arc::clone(&books), config.probes, local_only, config.limits.clone(), core.drain.clone())),
         books: Arc::clone(&books),
         upstream: match config.upstream {

@@ -31,7 +31,7 @@ use crate::answer::gate::Asked;
 use crate::answer::relay::{self, CallAnswer, Holding, ProxyBody};
 use crate::authenticate::Identity;
 use crate::books::{Books, Record};
-use crate::config::{CANARY_PORT, Limits, Probe};
+use crate::config::{CANARY_PORT, Limits, Probe, Scheme};
 use crate::drain::Drain;
 use crate::front::exposure::PortUse;
 use crate::front::headers::{self, Route};
@@ -188,7 +188,7 @@ impl Proxy {
                 return Ok(canary(request.method(), request.uri()));
             }
             // What comes rarely is in a box of its own: what answers every request would be as big as the biggest of them.
-            if let Some(get) = probe::matching(&self.probes, port, &request) {
+            if let Some(get) = probe::matching(&self.probes, port, Scheme::Http, &request) {
                 return Ok(Box::pin(probe(peer, get, request.headers())).await);
             }
             if enforced.exposure.port(port) == PortUse::Closed {

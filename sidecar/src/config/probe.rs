@@ -19,7 +19,7 @@ pub struct Probe {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Handler {
-    /// A request of HTTP/1.1.
+    /// A request of HTTP/1.1, over TLS or not.
     HttpGet(HttpGet),
     /// A call of gRPC.
     Grpc(Grpc),
@@ -29,11 +29,25 @@ pub enum Handler {
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct HttpGet {
+    /// Whether it comes over TLS.
+    #[serde(default)]
+    pub scheme: Scheme,
     /// Path and query, as the kubelet sends them.
     pub path: String,
     /// Names and values of the headers that the probe sets. A name may come twice.
     #[serde(default)]
     pub headers: Vec<(String, String)>,
+}
+
+/// How an HTTP probe comes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Scheme {
+    /// In the clear.
+    #[default]
+    Http,
+    /// Over TLS, to a server whose certificate nobody verifies.
+    Https,
 }
 
 /// The call of a gRPC probe, `grpc.health.v1.Health/Check`.
@@ -48,6 +62,6 @@ pub struct Grpc {
 impl fmt::Debug for HttpGet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
-        f.debug_struct("HttpGet").field("path", &self.path).field("headers", &names).finish()
+        f.debug_struct("HttpGet").field("scheme", &self.scheme).field("path", &self.path).field("headers", &names).finish()
     }
 }

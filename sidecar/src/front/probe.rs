@@ -5,11 +5,11 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, USER_AGENT};
 use http::{Method, Request};
 
-use crate::config::{Handler, HttpGet, Probe};
+use crate::config::{Handler, HttpGet, Probe, Scheme};
 
-/// The HTTP probe that this request is, if it is one: port, method, path with query, and every header that the probe sets.
+/// The HTTP probe that this request is, if it is one: port, scheme, method, path with query, and every header that the probe sets.
 #[must_use]
-pub fn matching<'a, B>(probes: &'a [Probe], port: u16, request: &Request<B>) -> Option<&'a HttpGet> {
+pub fn matching<'a, B>(probes: &'a [Probe], port: u16, scheme: Scheme, request: &Request<B>) -> Option<&'a HttpGet> {
     let without_body =
         !request.headers().contains_key(TRANSFER_ENCODING) && request.headers().get(CONTENT_LENGTH).is_none_or(|length| length == "0");
     if request.method() != Method::GET || !without_body {
@@ -19,7 +19,7 @@ pub fn matching<'a, B>(probes: &'a [Probe], port: u16, request: &Request<B>) -> 
     probes
         .iter()
         .filter_map(|probe| match &probe.handler {
-            Handler::HttpGet(get) => (probe.port == port).then_some(get),
+            Handler::HttpGet(get) => (probe.port == port && get.scheme == scheme).then_some(get),
             Handler::Grpc(_) => None,
         })
         .find(|get| get.path == target && get.headers.iter().all(|(name, _)| are_the_same(&get.headers, request.headers(), name)))
@@ -65,8 +65,10 @@ mod tests {
     #[test]
     fn exactly_the_declared_request_is_a_probe() {
         let probes = probes();
-        assert!(matching(&probes, 8080, &get("/healthz?full=1").body(()).unwrap()).is_some());
-        assert!(matching(&probes, 8080, &get("/healthz?full=1").header("content-length", "0").body(()).unwrap()).is_some());
+        assert!(matching(&probes, 8080, Scheme::Http, &get("/healthz?full=1").body(()).unwrap()).is_some());
+        assert!(matching(&probes, 8080, Scheme::Http, &get("/healthz?full=1").header("content-length", "0").body(()).unwrap()).is_some());
+        let over_tls = matching(&probes, 8080, Scheme::Https, &get("/healthz?full=1").body(()).unwrap());
+        assert!(over_tls.is_none());
         for (port, request) in [
             (8081, get("/healthz?full=1").body(()).unwrap()),
             (8080, get("/healthz").body(()).unwrap()),
@@ -78,7 +80,7 @@ mod tests {
             (8080, get("/healthz?full=1").header("x-token", "b").body(()).unwrap()),
             (8080, Request::get("/healthz?full=1").body(()).unwrap()),
         ] {
-            assert!(matching(&probes, port, &request).is_none(), "{port} {request:?}");
+            assert!(matching(&probes, port, Scheme::Http, &request).is_none(), "{port} {request:?}");
         }
     }
 
@@ -91,10 +93,10 @@ mod tests {
             values.iter().fold(request, |request, value| request.header("x-a", *value)).body(()).unwrap()
         };
         for values in [&["1"][..], &["2", "1"], &["1", "2", "3"], &[]] {
-            assert!(matching(&probes, 8080, &sent(values)).is_none(), "{values:?}");
+            assert!(matching(&probes, 8080, Scheme::Http, &sent(values)).is_none(), "{values:?}");
         }
         let sent = sent(&["1", "2"]);
-        let forwarded = request(matching(&probes, 8080, &sent).unwrap(), sent.headers()).unwrap();
+        let forwarded = request(matching(&probes, 8080, Scheme::Http, &sent).unwrap(), sent.headers()).unwrap();
         assert_eq!(forwarded.headers().get_all("x-a").iter().collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(forwarded.headers().get_all("user-agent").iter().count(), 1);
     }
@@ -103,7 +105,7 @@ mod tests {
     fn the_server_gets_nothing_that_the_probe_does_not_declare() {
         let probes = probes();
         let sent = get("/healthz?full=1").header("authorization", "stolen").header("user-agent", "kube-probe/1.34").body(()).unwrap();
-        let forwarded = request(matching(&probes, 8080, &sent).unwrap(), sent.headers()).unwrap();
+        let forwarded = request(matching(&probes, 8080, Scheme::Http, &sent).unwrap(), sent.headers()).unwrap();
         assert_eq!(forwarded.uri(), "/healthz?full=1");
         let mut names: Vec<_> = forwarded.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();

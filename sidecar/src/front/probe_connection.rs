@@ -4,12 +4,17 @@
 //! Guarantee: on such a connection exactly the declared probe reaches the server; everything else is refused, and never judged as MCP.
 
 mod grpc;
+mod https;
+
+use std::io;
+use std::sync::Arc;
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::config::{Handler, Limits, Probe};
+use self::https::Tls;
+use crate::config::{Handler, HttpGet, Limits, Probe, Scheme};
 use crate::drain::Drain;
 use crate::front::connection;
 use crate::proxy::{Peer, Proxy};
@@ -18,13 +23,18 @@ use crate::upstream::Destination;
 /// How a client opens HTTP/2 where it need not ask whether it may (RFC 9113, 3.4). No method of HTTP/1 begins so.
 const HTTP2: &[u8] = b"PRI ";
 
+/// How a client opens TLS: the type of a record of its handshake. No request of HTTP/1 begins so.
+const TLS: u8 = 0x16;
+
 /// Connections of this kind at one time; more wait. Each holds buffers of tens of kilobytes, and a pod has a probe or two.
 const CONNECTIONS: usize = 16;
 
 /// The probes of the pod that do not come over HTTP/1.
 #[derive(Debug)]
 pub(crate) struct ProbeConnections {
-    grpc: Vec<(u16, String)>,
+    probes: Vec<Probe>,
+    /// Where there is a probe that needs it.
+    tls: Option<Tls>,
     room: Semaphore,
 }
 
@@ -37,24 +47,22 @@ pub(crate) struct OfPort<'a> {
 
 impl ProbeConnections {
     /// Those of the pod's probes that this is about.
-    pub(crate) fn new(probes: &[Probe]) -> Self {
-        let of_grpc = |probe: &Probe| match &probe.handler {
-            Handler::Grpc(grpc) => Some((probe.port, grpc.service.clone())),
-            Handler::HttpGet(_) => None,
-        };
-        Self { grpc: probes.iter().filter_map(of_grpc).collect(), room: Semaphore::new(CONNECTIONS) }
+    pub(crate) fn new(probes: &[Probe]) -> io::Result<Self> {
+        let probes: Vec<_> = probes.iter().filter(|probe| is_https(probe) || service(probe).is_some()).cloned().collect();
+        let tls = probes.iter().any(is_https).then(Tls::new).transpose()?;
+        Ok(Self { probes, tls, room: Semaphore::new(CONNECTIONS) })
     }
 
     /// Those of a port, if it has any.
     pub(crate) fn of(&self, destination: &Destination) -> Option<OfPort<'_>> {
         let port = destination.port()?;
-        self.grpc.iter().any(|(other, _)| *other == port).then_some(OfPort { all: self, port })
+        self.probes.iter().any(|probe| probe.port == port).then_some(OfPort { all: self, port })
     }
 }
 
 impl OfPort<'_> {
     /// Answers a connection, whatever is spoken on it.
-    pub(crate) async fn serve(self, stream: TcpStream, proxy: &std::sync::Arc<Proxy>, peer: &Peer, limits: &Limits, drain: &Drain) {
+    pub(crate) async fn serve(self, stream: TcpStream, proxy: &Arc<Proxy>, peer: &Peer, limits: &Limits, drain: &Drain) {
         let mut first = [0; HTTP2.len()];
         let looked = tokio::select! {
             looked = timeout(limits.head_timeout, stream.peek(&mut first)) => looked,
@@ -62,14 +70,32 @@ impl OfPort<'_> {
         };
         // Nothing came.
         let Ok(Ok(1..)) = looked else { return };
-        // Who sends these few bytes one by one is not the kubelet, and is refused as all who speak no HTTP/1.
-        if first != HTTP2 {
-            return connection::serve(stream, proxy, peer, limits, drain).await;
+        let of_port = || self.all.probes.iter().filter(|probe| probe.port == self.port);
+        let services: Vec<_> = of_port().filter_map(service).collect();
+        let tls = self.all.tls.as_ref().filter(|_| of_port().any(is_https));
+        match (first, tls) {
+            ([TLS, ..], Some(tls)) => {
+                let _permit = self.all.room.acquire().await;
+                tls.serve(stream, &self.all.probes, proxy, peer, limits, drain).await;
+            }
+            // Who sends these few bytes one by one is not the kubelet, and is refused as all who speak no HTTP/1.
+            (first, _) if first == HTTP2 && !services.is_empty() => {
+                let _permit = self.all.room.acquire().await;
+                grpc::serve(stream, &services, proxy, peer, limits).await;
+            }
+            _ => connection::serve(stream, proxy, peer, limits, drain).await,
         }
-        // Never closed.
-        let Ok(_permit) = self.all.room.acquire().await else { return };
-        let services: Vec<_> = self.all.grpc.iter().filter(|(port, _)| *port == self.port).map(|(_, service)| service.as_str()).collect();
-        grpc::serve(stream, &services, proxy, peer, limits).await;
+    }
+}
+
+fn is_https(probe: &Probe) -> bool {
+    matches!(probe.handler, Handler::HttpGet(HttpGet { scheme: Scheme::Https, .. }))
+}
+
+fn service(probe: &Probe) -> Option<&str> {
+    match &probe.handler {
+        Handler::Grpc(grpc) => Some(&grpc.service),
+        Handler::HttpGet(_) => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The kubelet asks a server, directly and through the sidecar.
 
 mod grpc;
+mod https;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ impl Sidecar {
         let audit = Audit::start(std::io::sink(), metrics.audit_lines_lost()).unwrap();
         let books = Arc::new(Books::new(state, metrics.clone(), audit, None, None));
         let (limits, drain) = (Limits::default(), Drain::default());
-        let of_others = ProbeConnections::new(&probes);
+        let of_others = ProbeConnections::new(&probes).unwrap();
         let proxy = Arc::new(Proxy::new(books, probes, None, limits.clone(), drain.clone()));
         let parts = Arc::new((of_others, proxy, limits, drain, metrics.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
