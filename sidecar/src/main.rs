@@ -10,13 +10,14 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use mcp_policy_sidecar::capture;
 use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConfig, UpstreamUrl};
 use mcp_policy_sidecar::drain::{self, Drain};
 use mcp_policy_sidecar::error::{EXIT_CONFIGURATION, EXIT_RUN_TIME, Error};
 use mcp_policy_sidecar::spans::Collector;
 use mcp_policy_sidecar::stdio::child::ServerCommand;
 use mcp_policy_sidecar::store::StoreAddress;
-use mcp_policy_sidecar::{capture, telemetry};
+use mcp_policy_sidecar::telemetry::Log;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Decides every MCP tool call before the server sees it.
@@ -93,13 +94,20 @@ fn main() -> ExitCode {
             return if error.use_stderr() { EXIT_CONFIGURATION.into() } else { ExitCode::SUCCESS };
         }
     };
-    match start(options.command) {
-        Ok(code) => code.into(),
-        Err(error) => {
-            tracing::error!("{error:#}");
-            error.downcast_ref::<Error>().map_or(EXIT_RUN_TIME, Error::exit_code).into()
+    let (log, filter) = match Log::start(env(ENV_LOG).as_deref()) {
+        Ok(started) => started,
+        Err(cause) => {
+            // If even that cannot be told, the exit code is what is left.
+            let _ = writeln!(stderr(), "cannot log: {cause}");
+            return EXIT_RUN_TIME.into();
         }
-    }
+    };
+    let code = filter.map_err(|error| Error::from(error).into()).and_then(|()| start(options.command)).unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        error.downcast_ref::<Error>().map_or(EXIT_RUN_TIME, Error::exit_code)
+    });
+    log.finish();
+    code.into()
 }
 
 fn env(name: &'static str) -> Option<String> {
@@ -108,7 +116,6 @@ fn env(name: &'static str) -> Option<String> {
 
 /// Returns the exit code.
 fn start(command: Command) -> anyhow::Result<u8> {
-    telemetry::init(env(ENV_LOG).as_deref()).map_err(Error::from)?;
     match command {
         Command::Capture => {
             capture::load().map_err(Error::from)?;

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -22,6 +24,34 @@ fn policy(text: &str) -> tempfile::NamedTempFile {
 
 fn errors(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// A sidecar in front of a server that is not there; what it logs from then on; and where it listens.
+fn serving(document: &str) -> (Child, BufReader<ChildStderr>, SocketAddr) {
+    let file = policy(document);
+    let arguments = ["run", "--policy", file.path().to_str().unwrap(), "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:1"];
+    let mut child = sidecar(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut logs = BufReader::new(child.stderr.take().unwrap());
+    let listening = logs.by_ref().lines().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let listening = listening.into_iter().find(|line| line["message"] == "listening").unwrap();
+    (child, logs, listening["proxy"].as_str().unwrap().parse().unwrap())
+}
+
+/// Calls a tool; gives the answer's body.
+fn call(stream: &mut TcpStream) -> String {
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x"}}).to_string();
+    let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+    stream.write_all(format!("{head}content-length: {}\r\n\r\n{call}", call.len()).as_bytes()).unwrap();
+    let mut answer = BufReader::new(stream);
+    let mut length = 0;
+    for line in answer.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()) {
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    answer.read_exact(&mut body).unwrap();
+    String::from_utf8(body).unwrap()
 }
 
 #[test]
@@ -59,21 +89,10 @@ fn a_wrong_configuration_is_told_from_a_failure() {
 
 #[test]
 fn it_serves_writes_its_lines_and_ends_on_sigterm() {
-    let file = policy("{}");
-    let arguments = ["run", "--policy", file.path().to_str().unwrap(), "--listen", "127.0.0.1:0", "--upstream", "http://127.0.0.1:1"];
-    let mut child = sidecar(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut logs = BufReader::new(child.stderr.take().unwrap()).lines();
-    let listening =
-        logs.by_ref().map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).find(|line| line["message"] == "listening");
-    let address: SocketAddr = listening.unwrap()["proxy"].as_str().unwrap().parse().unwrap();
-
-    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "x"}}).to_string();
+    let (child, _logs, address) = serving("{}");
     let mut stream = TcpStream::connect(address).unwrap();
-    let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n";
-    write!(stream, "{head}content-length: {}\r\n\r\n{call}", call.len()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let answer = call(&mut stream);
+    assert!(answer.contains("default_deny"), "{answer}");
 
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
@@ -81,4 +100,28 @@ fn it_serves_writes_its_lines_and_ends_on_sigterm() {
     assert_eq!(output.status.code(), Some(0));
     let line: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(line["code"], "default_deny");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_no_call_and_says_later_how_much_is_lost() {
+    let (mut child, logs, address) = serving("{default: allow}");
+    // Audit lines have a way of their own.
+    let mut audit = child.stdout.take().unwrap();
+    let reading = thread::spawn(move || io::copy(&mut audit, &mut io::sink()));
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Each of them is a line in the log: more than a pipe and the lines that may wait.
+    for _ in 0..8000 {
+        assert!(call(&mut stream).contains("upstream_unreachable"));
+    }
+    let lines = thread::spawn(move || logs.lines().map(Result::unwrap).find(|line| line.contains("some lines are lost")));
+    let told = Instant::now();
+    while !lines.is_finished() && told.elapsed() < Duration::from_secs(20) {
+        call(&mut stream);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    reading.join().unwrap().unwrap();
+    let told: Value = serde_json::from_str(&lines.join().unwrap().expect("the log tells of lost lines")).unwrap();
+    assert!(told["lost"].as_u64().unwrap() > 100, "{told}");
 }

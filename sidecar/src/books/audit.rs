@@ -116,7 +116,7 @@ pub struct Audit {
 impl Audit {
     /// Starts writing to `out`. What is lost is counted in `lost`.
     pub fn start(out: impl Write + Send + 'static, lost: Counter) -> io::Result<Self> {
-        Ok(Self { lines: Arc::new(Lines::start(out)?), lost, untold: Arc::default() })
+        Ok(Self { lines: Arc::new(Lines::start("audit", out)?), lost, untold: Arc::default() })
     }
 
     /// Room for one line, if there is some now.

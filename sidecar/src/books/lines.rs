@@ -40,6 +40,7 @@ struct Shared {
     room: Arc<Semaphore>,
     /// How many lines are written.
     written: watch::Sender<u64>,
+    what: &'static str,
 }
 
 #[derive(Debug, Default)]
@@ -52,16 +53,17 @@ struct Waiting {
 }
 
 impl Lines {
-    /// Starts writing to `out`.
-    pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+    /// Starts writing to `out`. `what` these lines are names the thread, and what it says if they cannot be written.
+    pub fn start(what: &'static str, out: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
             filled: Condvar::new(),
             room: Arc::new(Semaphore::new(ROOM)),
             written: watch::Sender::new(0),
+            what,
         });
         let writing = Arc::clone(&shared);
-        thread::Builder::new().name("audit".to_owned()).spawn(move || writing.run(out))?;
+        thread::Builder::new().name(what.to_owned()).spawn(move || writing.run(out))?;
         Ok(Self(shared))
     }
 
@@ -140,12 +142,12 @@ impl Shared {
                 Ok(written) if written > 0 => {
                     bytes = &bytes[written..];
                     if std::mem::take(&mut failing) {
-                        tracing::info!("audit lines are written again");
+                        tracing::info!(what = self.what, "lines are written again");
                     }
                     continue;
                 }
                 Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
-                Err(cause) if !failing => tracing::error!(%cause, "audit lines cannot be written"),
+                Err(cause) if !failing => tracing::error!(what = self.what, %cause, "lines cannot be written"),
                 Ok(_) | Err(_) => {}
             }
             failing = true;
@@ -172,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_does_not_read_takes_the_room_and_no_line() {
         let (reader, writer) = io::pipe().unwrap();
-        let lines = Lines::start(writer).unwrap();
+        let lines = Lines::start("test", writer).unwrap();
         let mut count = 0;
         // The pipe itself holds some.
         while let Some(slot) = lines.room_within(Duration::from_millis(100)).await {
@@ -212,7 +214,7 @@ mod tests {
     #[tokio::test]
     async fn a_write_that_fails_is_tried_again_from_where_it_stopped() {
         let out = Stammering::default();
-        let lines = Lines::start(out.clone()).unwrap();
+        let lines = Lines::start("test", out.clone()).unwrap();
         for number in 100..105 {
             line(&lines, lines.room().unwrap(), number);
         }
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn room_that_is_not_used_is_given_back() {
-        let lines = Lines::start(io::sink()).unwrap();
+        let lines = Lines::start("test", io::sink()).unwrap();
         let all: Vec<_> = std::iter::from_fn(|| lines.room()).collect();
         assert_eq!(all.len(), ROOM);
         drop(all);
