@@ -11,8 +11,13 @@ const ANSWER = "Ada";
 const bearer = process.env.BEARER;
 const options = bearer ? { requestInit: { headers: { Authorization: `Bearer ${bearer}` } } } : {};
 const info = { name: "agent", version: "0" };
-const capabilities = { elicitation: {}, sampling: {} };
-const elicited = () => ({ action: "accept", content: { name: ANSWER } });
+const capabilities = { elicitation: { form: {}, url: {} }, sampling: {} };
+const pages = [];
+const elicited = ({ params }) => {
+  if (params.mode !== "url") return { action: "accept", content: { name: ANSWER } };
+  pages.push(params.url);
+  return { action: "accept" };
+};
 const sampled = () => ({ role: "assistant", content: { type: "text", text: ANSWER }, model: "none" });
 
 async function first() {
@@ -44,6 +49,7 @@ const { client, call, protocol, ProtocolError } = await (line === "1" ? first() 
 async function step(what) {
   if (what.list) return { tools: (await client.listTools()).tools.map((tool) => tool.name) };
   const progress = [];
+  pages.length = 0;
   const cancelling = new AbortController();
   const onprogress = ({ progress: done }) => {
     progress.push(done);
@@ -52,10 +58,13 @@ async function step(what) {
   try {
     const result = await call({ name: what.call, arguments: what.arguments ?? {} }, { onprogress, signal: cancelling.signal });
     const text = result.content.map((part) => part.text ?? "").join("\n");
-    return { text, isError: Boolean(result.isError), meta: result._meta ?? {}, progress };
+    return { text, isError: Boolean(result.isError), meta: result._meta ?? {}, progress, pages };
   } catch (error) {
     if (cancelling.signal.aborted) return { cancelled: true };
-    if (error instanceof ProtocolError) return { error: { code: error.code, message: error.message }, raised: error.constructor.name };
+    if (error instanceof ProtocolError) {
+      for (const page of error.data?.elicitations ?? []) pages.push(page.url);
+      return { error: { code: error.code, message: error.message }, raised: error.constructor.name, pages };
+    }
     throw error;
   }
 }

@@ -5,6 +5,7 @@
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a tool of tests")]
 
 use std::io::stdin;
+use std::sync::Mutex;
 
 use rmcp::model::{
     CallToolRequestParams, ClientCapabilities, ClientConfig, ContentBlock, CreateMessageRequestParams, CreateMessageResult,
@@ -21,11 +22,14 @@ const ANSWER: &str = "Ada";
 
 struct Agent {
     progress: watch::Sender<Vec<f64>>,
+    /// To which the user was sent.
+    pages: Mutex<Vec<String>>,
 }
 
 impl ClientHandler for Agent {
     fn get_info(&self) -> ClientConfig {
-        let capabilities: ClientCapabilities = serde_json::from_value(json!({"sampling": {}, "elicitation": {}})).unwrap();
+        let capabilities: ClientCapabilities =
+            serde_json::from_value(json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}})).unwrap();
         ClientConfig::new(capabilities, Implementation::new("agent", "0"))
     }
 
@@ -33,7 +37,11 @@ impl ClientHandler for Agent {
         Ok(CreateMessageResult::new(SamplingMessage::assistant_text(ANSWER), "none".to_owned()))
     }
 
-    async fn create_elicitation(&self, _: ElicitRequestParams, _: RequestContext<RoleClient>) -> Result<ElicitResult, ErrorData> {
+    async fn create_elicitation(&self, asked: ElicitRequestParams, _: RequestContext<RoleClient>) -> Result<ElicitResult, ErrorData> {
+        if let ElicitRequestParams::UrlElicitationParams { url, .. } = asked {
+            self.pages.lock().unwrap().push(url);
+            return Ok(ElicitResult::new(ElicitationAction::Accept));
+        }
         Ok(ElicitResult::new(ElicitationAction::Accept).with_content(json!({"name": ANSWER})))
     }
 
@@ -49,6 +57,7 @@ async fn step(client: &RunningService<RoleClient, Agent>, what: &Value) -> Value
     }
     let progress = &client.service().progress;
     progress.send_replace(Vec::new());
+    client.service().pages.lock().unwrap().clear();
     let mut reported = progress.subscribe();
     let mut params = CallToolRequestParams::new(what["call"].as_str().unwrap().to_owned());
     params.arguments = what["arguments"].as_object().cloned();
@@ -62,14 +71,17 @@ async fn step(client: &RunningService<RoleClient, Agent>, what: &Value) -> Value
     } else {
         call.await
     };
+    let mut pages = client.service().pages.lock().unwrap().clone();
     match answer {
         Ok(result) => {
             let texts: Vec<&str> = result.content.iter().filter_map(ContentBlock::as_text).map(|text| text.text.as_str()).collect();
             let is_error = result.is_error == Some(true);
-            json!({"text": texts.join("\n"), "isError": is_error, "meta": result.meta, "progress": *progress.borrow()})
+            json!({"text": texts.join("\n"), "isError": is_error, "meta": result.meta, "progress": *progress.borrow(), "pages": pages})
         }
         Err(ServiceError::McpError(error)) => {
-            json!({"error": {"code": error.code.0, "message": error.message}, "raised": "ServiceError::McpError"})
+            let data = error.data.unwrap_or_default();
+            pages.extend(data["elicitations"].as_array().into_iter().flatten().filter_map(|page| page["url"].as_str().map(str::to_owned)));
+            json!({"error": {"code": error.code.0, "message": error.message}, "raised": "ServiceError::McpError", "pages": pages})
         }
         Err(error) => panic!("{error}"),
     }
@@ -78,7 +90,7 @@ async fn step(client: &RunningService<RoleClient, Agent>, what: &Value) -> Value
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let agent = Agent { progress: watch::Sender::new(Vec::new()) };
+    let agent = Agent { progress: watch::Sender::new(Vec::new()), pages: Mutex::default() };
     let transport = StreamableHttpClientTransport::from_uri(arguments[2].clone());
     let client = match arguments[1].as_str() {
         "initialize" => serve_client(agent, transport).await.unwrap(),

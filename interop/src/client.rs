@@ -128,6 +128,11 @@ impl Answer {
         &self.0["meta"]["mcp-policy.dev/denial"]
     }
 
+    /// The pages to which the user was sent.
+    pub fn pages(&self) -> Vec<&str> {
+        self.0["pages"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
     /// The denial's code; empty if it was none.
     pub fn code(&self) -> &str {
         self.denial()["code"].as_str().unwrap_or_default()

@@ -6,8 +6,8 @@ usage: agent.py URL     each line of stdin is a step: {"list": true}, or {"call"
 
 The first line of stdout tells the protocol version. Each step then prints one line: {"tools": [names]}; {"text", "isError", "meta",
 "progress": […]} of a tool's result; {"error": {"code", "message"}} where the answer was a JSON-RPC error; {"cancelled": true}. "raised"
-names the exception that a user of the client gets. What the server asks is answered with ANSWER. A token in the environment, as BEARER, is sent
-with every request.
+names the exception that a user of the client gets, "pages" the URLs to which the user was sent meanwhile, or is by the error. What the server
+asks is answered with ANSWER. A token in the environment, as BEARER, is sent with every request.
 """
 
 import asyncio
@@ -24,7 +24,19 @@ BEARER = os.environ.get("BEARER")
 ANSWER = "Ada"
 
 
+PAGES = []
+
+
+def is_page(params):
+    if getattr(params, "mode", None) != "url":
+        return False
+    PAGES.append(params.url)
+    return True
+
+
 async def elicited(context, params):
+    if is_page(params):
+        return types.ElicitResult(action="accept")
     return types.ElicitResult(action="accept", content={"name": ANSWER})
 
 
@@ -52,7 +64,7 @@ if find_spec("fastmcp"):
     from fastmcp.exceptions import MCPError, ToolError
 
     async def elicited(message, response_type, params, context):
-        return {"name": ANSWER}
+        return None if is_page(params) else {"name": ANSWER}
 
     async def sampled(messages, params, context):
         return ANSWER
@@ -113,6 +125,7 @@ async def step(client, what):
     if "list" in what:
         return {"tools": [tool.name for tool in await list_tools(client)]}
     progress, reported = [], asyncio.Event()
+    PAGES.clear()
 
     async def report(done, total, message):
         progress.append(done)
@@ -128,11 +141,13 @@ async def step(client, what):
     try:
         content, is_error, meta = await call
     except MCPError as error:
-        return {"error": {"code": error.error.code, "message": error.error.message}, "raised": type(error).__name__}
+        pages = [page["url"] for page in (error.error.data or {}).get("elicitations", [])]
+        told = {"code": error.error.code, "message": error.error.message}
+        return {"error": told, "raised": type(error).__name__, "pages": PAGES + pages}
     except ToolError as error:
-        return {"text": str(error), "isError": True, "raised": type(error).__name__}
+        return {"text": str(error), "isError": True, "raised": type(error).__name__, "pages": PAGES}
     text = "\n".join(getattr(part, "text", "") for part in content)
-    return {"text": text, "isError": bool(is_error), "meta": meta or {}, "progress": progress}
+    return {"text": text, "isError": bool(is_error), "meta": meta or {}, "progress": progress, "pages": PAGES}
 
 
 async def main(url):
