@@ -1,5 +1,6 @@
 //! What is measured: a process each, all before the same server, all on the same core.
 
+use std::fmt;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -83,6 +84,20 @@ pub struct Contestant {
     _dir: TempDir,
 }
 
+/// Resident memory, in MiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Memory {
+    resident: f64,
+    /// What of it is no file: processes of one image share its files.
+    anonymous: f64,
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} ({:.1})", self.resident, self.anonymous)
+    }
+}
+
 impl Contestant {
     /// Starts it and waits for its first answer.
     pub async fn start(kind: Kind, programs: &Programs, upstream: SocketAddr) -> anyhow::Result<Self> {
@@ -103,12 +118,15 @@ impl Contestant {
         Ok(Self { kind, address, ready, process, _dir: dir })
     }
 
-    /// Memory that is resident, in bytes.
-    pub fn resident(&self) -> anyhow::Result<u64> {
-        let Some(process) = &self.process else { return Ok(0) };
+    /// Memory that is resident.
+    pub fn memory(&self) -> anyhow::Result<Memory> {
+        let Some(process) = &self.process else { return Ok(Memory::default()) };
         let status = fs::read_to_string(format!("/proc/{}/status", process.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-        Ok(line.trim().trim_end_matches(" kB").parse::<u64>()? * 1024)
+        let kibibytes = |name: &str| -> anyhow::Result<f64> {
+            let value = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+            Ok(value.trim().trim_end_matches(" kB").parse()?)
+        };
+        Ok(Memory { resident: kibibytes("VmRSS:")? / 1024.0, anonymous: kibibytes("RssAnon:")? / 1024.0 })
     }
 
     /// Time that all its threads ran so far.

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use contestant::{Contestant, Kind, Programs, free_address};
+use contestant::{Contestant, Kind, Memory, Programs, free_address};
 use load::{Form, SIZES, Shape};
 use table::Cell;
 
@@ -87,7 +87,7 @@ async fn measure(options: &Options) -> anyhow::Result<()> {
             continue;
         }
         let contestant = Contestant::start(kind, &programs, upstream).await?;
-        idle.push(contestant.resident()?);
+        idle.push(contestant.memory()?);
         contestants.push(contestant);
     }
     let names: Vec<_> = contestants.iter().map(|contestant| contestant.kind.name()).collect();
@@ -132,22 +132,22 @@ fn shapes(full: bool) -> Vec<Shape> {
 }
 
 /// Start and memory.
-async fn memory(contestants: &[Contestant], idle: &[u64], programs: &Programs, upstream: SocketAddr) -> anyhow::Result<()> {
+async fn memory(contestants: &[Contestant], idle: &[Memory], programs: &Programs, upstream: SocketAddr) -> anyhow::Result<()> {
     println!(
-        "\n| | start to first answer | resident at rest | after the loads | with {IDLE_STREAMS} idle streams |\n|---|---|---|---|---|"
+        "\n| | start to first answer | MiB resident at rest (of it no file) | after the loads | with {IDLE_STREAMS} idle streams |\n|---|---|---|---|---|"
     );
     for (contestant, idle) in contestants.iter().zip(idle) {
         let Some(ready) = contestant.ready else { continue };
         // On a new process: memory that a load took is mostly kept.
         let fresh = Contestant::start(contestant.kind, programs, upstream).await?;
         let _streams = load::streams(fresh.address, IDLE_STREAMS).await.with_context(|| contestant.kind.name())?;
-        let streaming = table::mebibytes(fresh.resident()?);
+        let streaming = fresh.memory()?;
         println!(
             "| {} | {:.0} ms | {} | {} | {streaming} |",
             contestant.kind.name(),
             ready.as_secs_f64() * 1e3,
-            table::mebibytes(*idle),
-            table::mebibytes(contestant.resident()?),
+            idle,
+            contestant.memory()?,
         );
     }
     Ok(())
@@ -157,12 +157,12 @@ async fn memory(contestants: &[Contestant], idle: &[u64], programs: &Programs, u
 async fn soak(minutes: u32, programs: &Programs, upstream: SocketAddr) -> anyhow::Result<()> {
     let sidecar = Contestant::start(Kind::On, programs, upstream).await?;
     let shape = Shape { connections: 32, size: SIZES[0], form: Form::Json, rate: None };
-    println!("| minutes | calls so far | resident |\n|---|---|---|\n| 0 | 0 | {} |", table::mebibytes(sidecar.resident()?));
+    println!("| minutes | calls so far | MiB resident (of it no file) |\n|---|---|---|\n| 0 | 0 | {} |", sidecar.memory()?);
     let mut calls = 0;
     for half in 1..=2 * minutes {
         let next = tokio::time::Instant::now() + Duration::from_secs(30);
         calls += load::run(sidecar.address, shape, Duration::from_secs(3)).await?.calls;
-        println!("| {:.1} | {calls} | {} |", f64::from(half) / 2.0, table::mebibytes(sidecar.resident()?));
+        println!("| {:.1} | {calls} | {} |", f64::from(half) / 2.0, sidecar.memory()?);
         tokio::time::sleep_until(next).await;
     }
     Ok(())

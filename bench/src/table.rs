@@ -62,14 +62,6 @@ pub fn of(shape: &Shape, names: &[&str], cells: &[Cell]) -> String {
     rows.collect::<Vec<_>>().join("\n")
 }
 
-/// For tables.
-#[must_use]
-pub fn mebibytes(bytes: u64) -> String {
-    #[allow(clippy::cast_precision_loss, reason = "two digits are shown")]
-    let mebibytes = bytes as f64 / 1024.0 / 1024.0;
-    format!("{mebibytes:.1} MiB")
-}
-
 fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
