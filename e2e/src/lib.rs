@@ -19,6 +19,7 @@ pub mod cluster_policy;
 pub mod forward;
 pub mod issuer;
 pub mod metrics;
+pub mod net;
 pub mod pod;
 pub mod policy;
 pub mod sandbox;

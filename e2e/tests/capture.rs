@@ -4,14 +4,11 @@
 #![allow(clippy::print_stdout, reason = "how many connections went where, for `--nocapture`")]
 
 use std::{
-    fs::{self, File},
     io::{BufRead, BufReader, ErrorKind, Write},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::fd::AsFd,
-    process::{Command, id},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
     thread,
@@ -19,10 +16,9 @@ use std::{
 };
 
 use mcp_policy_e2e::{
-    cluster::{root, run},
+    net::{Net, ip},
     wait::until,
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 const SERVER: &str = "server";
 const SIDECAR: &str = "sidecar";
@@ -32,59 +28,24 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Under load the next connection matters more than the one that hangs.
 const IMPATIENCE: Duration = Duration::from_millis(200);
 
-/// Two network namespaces and a cable: a pod, and somebody else.
-struct Net {
-    pod: String,
-    peer: String,
+/// What is done in such a network here.
+trait Talk {
+    fn listen(&self, address: &str, name: &'static str) -> Listening;
+    fn connect(&self, address: &str) -> Result<Connection, ErrorKind>;
+    fn dial(&self, address: &str) -> Result<String, ErrorKind>;
+    fn until_refused(&self, address: &str);
 }
 
-impl Net {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let suffix = format!("{}-{}", id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let net = Self { pod: format!("mcpp-pod-{suffix}"), peer: format!("mcpp-peer-{suffix}") };
-        for name in [&net.pod, &net.peer] {
-            ip(&format!("netns add {name}"));
-            ip(&format!("-n {name} link set lo up"));
-        }
-        net.plug("eth0", 0);
-        net
-    }
-
-    /// Lays a cable; the pod has the addresses that end in 2.
-    fn plug(&self, name: &str, network: u8) {
-        let Self { pod, peer } = self;
-        ip(&format!("link add {name} netns {pod} type veth peer name {name} netns {peer}"));
-        for (namespace, host) in [(peer, 1), (pod, 2)] {
-            ip(&format!("-n {namespace} addr add 10.99.{network}.{host}/24 dev {name}"));
-            ip(&format!("-n {namespace} addr add fd99:{network}::{host}/64 dev {name} nodad"));
-            ip(&format!("-n {namespace} link set {name} up"));
-        }
-    }
-
-    fn nft(&self, rules: &str) {
-        let mut nft = Command::new("ip");
-        run(nft.args(["netns", "exec", &self.pod, "nft", "-f", "-"]), Some(rules.as_bytes())).unwrap_or_else(|why| panic!("nft: {why}"));
-    }
-
-    fn capture(&self) {
-        self.nft(&rules());
-    }
-
-    /// Runs this in the pod, or beside it. Threads that it starts stay there.
-    fn inside<T: Send + 'static>(namespace: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
-        let path = format!("/run/netns/{namespace}");
-        let moved = move || {
-            move_into_link_name_space(File::open(path).unwrap().as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            work()
-        };
-        thread::spawn(moved).join().unwrap()
-    }
-
+impl Talk for Net {
     /// Listens in the pod on a port of this address, and answers each line with a name.
     fn listen(&self, address: &str, name: &'static str) -> Listening {
         let address: SocketAddr = address.parse().unwrap();
         Self::inside(&self.pod, move || Listening::start(TcpListener::bind(address).unwrap(), name))
+    }
+
+    fn connect(&self, address: &str) -> Result<Connection, ErrorKind> {
+        let address: SocketAddr = address.parse().unwrap();
+        Self::inside(&self.peer, move || Connection::open(address, PATIENCE))
     }
 
     /// Dials from beside the pod: who answers.
@@ -100,27 +61,6 @@ impl Net {
             other => Err(format!("{other:?}")),
         });
     }
-
-    fn connect(&self, address: &str) -> Result<Connection, ErrorKind> {
-        let address: SocketAddr = address.parse().unwrap();
-        Self::inside(&self.peer, move || Connection::open(address, PATIENCE))
-    }
-}
-
-impl Drop for Net {
-    fn drop(&mut self) {
-        for name in [&self.pod, &self.peer] {
-            let _ = run(Command::new("ip").args(["netns", "del", name]), None);
-        }
-    }
-}
-
-fn ip(arguments: &str) {
-    run(Command::new("ip").args(arguments.split(' ')), None).unwrap_or_else(|why| panic!("ip {arguments}: {why}"));
-}
-
-fn rules() -> String {
-    fs::read_to_string(root().join("sidecar/src/capture.nft")).unwrap()
 }
 
 /// One that answers each line with its name, and can speak unasked.
