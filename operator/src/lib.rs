@@ -34,6 +34,7 @@ pub mod select;
 pub mod server;
 pub mod status;
 pub mod store;
+pub mod streams;
 pub mod tally;
 pub mod telemetry;
 pub mod tls;

@@ -10,20 +10,20 @@ use axum::Router;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
 
-/// A sidecar holds one stream, and sends reports over a second connection. One takes about 22 KiB of memory.
+use crate::streams::{self, Beginning, HEAD, HEAD_BYTES, Rewound};
+
+/// A sidecar holds one stream, and sends reports over a second connection.
 const MAX_CONNECTIONS: usize = 8192;
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Time for the head of a request, and for which an idle connection is kept.
-const HEAD: Duration = Duration::from_secs(30);
-/// No request of the operator's clients has a longer head; tokens take about 1.5 KiB.
-const HEAD_BYTES: usize = 16 * 1024;
 /// What is not over by then is cut off.
 const DRAIN: Duration = Duration::from_secs(10);
 /// After a failure to accept (no more file descriptors, say), so that it does not spin.
@@ -75,11 +75,34 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> io::Result<
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, stop: CancellationToken) {
-    let stream = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    // What only some connections need, or only at first, is in a box: a stream would hold room for it all the time.
+    let mut stream = match timeout(HANDSHAKE, Box::pin(acceptor.accept(stream))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
+    let beginning = tokio::select! {
+        () = stop.cancelled() => return,
+        beginning = streams::beginning(&mut stream) => beginning,
+    };
+    let result = match beginning {
+        Ok(Beginning::Get(request)) => {
+            let Ok(response) = Box::pin(router.oneshot(*request)).await;
+            streams::answer(&mut stream, response).await.map_err(Into::into)
+        }
+        Ok(Beginning::Other(beginning)) => Box::pin(over_hyper(Rewound { beginning, rest: stream }, router, stop)).await,
+        Err(error) => Err(error.into()),
+    };
+    if let Err(error) = result {
+        tracing::debug!(error, "a connection ended badly");
+    }
+}
+
+async fn over_hyper(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stop: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let mut http = hyper::server::conn::http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(HEAD_BYTES);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router)));
@@ -90,7 +113,5 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, router: Router, st
             served.await
         }
     };
-    if let Err(error) = result {
-        tracing::debug!(%error, "a connection ended badly");
-    }
+    Ok(result?)
 }

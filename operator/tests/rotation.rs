@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use futures::StreamExt;
-use http::Request;
+use http::{Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -101,8 +101,12 @@ fn host() -> String {
     names::service_host("mcp-policy-system")
 }
 
-async fn ask(connection: &mut SendRequest<Empty<Bytes>>, path: &str) -> hyper::Result<http::Response<hyper::body::Incoming>> {
-    connection.send_request(Request::get(path).header("host", host()).body(Empty::new()).unwrap()).await
+async fn ask(
+    connection: &mut SendRequest<Empty<Bytes>>,
+    method: Method,
+    path: &str,
+) -> hyper::Result<http::Response<hyper::body::Incoming>> {
+    connection.send_request(Request::builder().method(method).uri(path).header("host", host()).body(Empty::new()).unwrap()).await
 }
 
 /// Asks for ever. Its connection is used `uses` times, then it takes a new one, believing what it knows by then.
@@ -110,7 +114,7 @@ async fn client(scene: Arc<Scene>, index: usize, uses: usize, lag: i64) {
     loop {
         let mut connection = scene.connect(&scene.known(lag)).await.unwrap_or_else(|error| panic!("client {index}: {error}"));
         for _ in 0..uses {
-            let response = ask(&mut connection, "/").await.unwrap();
+            let response = ask(&mut connection, Method::POST, "/").await.unwrap();
             assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "here");
             scene.answered.send_modify(|answered| answered[index] += 1);
             connection.ready().await.unwrap();
@@ -130,7 +134,7 @@ fn routes(ticks: &watch::Receiver<u64>) -> Router {
             Body::from_stream(lines.boxed())
         }
     };
-    Router::new().route("/", get(|| async { "here" })).route("/watch", get(watch))
+    Router::new().route("/", post(|| async { "here" })).route("/watch", get(watch))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -162,7 +166,7 @@ async fn six_rotations_under_load_break_no_handshake_and_no_stream() {
     let mut streams = JoinSet::new();
     for _ in 0..STREAMS {
         let mut connection = scene.connect(&first).await.unwrap();
-        let stream = ask(&mut connection, "/watch").await.unwrap();
+        let stream = ask(&mut connection, Method::GET, "/watch").await.unwrap();
         // To its end, over this one connection, whatever happens meanwhile.
         streams.spawn(async move { stream.into_body().collect().await.unwrap().to_bytes() });
     }
