@@ -12,7 +12,7 @@ demo: ## watch an agent's eleventh call being refused in a real pod (a quarter o
 test: ## every test: units, laws, golden files, charts, servers and clients of others, end to end
 	@.ci/test unit interop fuzz e2e
 
-test-long: ## the laws on a million generated calls each, five minutes of each fuzz target, and 10,000 pending approvals on a cluster
+test-long: ## the laws on a million generated calls each, five minutes of each fuzz target; on a cluster ten minutes without an operator, and 10,000 pending approvals
 	@.ci/test long
 
 bench: ## what the sidecar costs beside other proxies (minutes; BENCH=--full: an hour), and what a decision costs, alone

@@ -92,6 +92,11 @@ impl Scene {
     }
 }
 
+/// How long no operator runs. By default longer than the two heartbeats after which sidecars look for another replica.
+fn outage() -> Duration {
+    Duration::from_secs(env::var("MCP_POLICY_OUTAGE_SECONDS").map_or(25, |seconds| seconds.parse().unwrap()))
+}
+
 /// The operator is scaled down for as long as this lives.
 struct Down;
 
@@ -154,9 +159,8 @@ fn the_operator_fails(scene: &mut Scene) {
     kubectl(&["-n", SYSTEM, "scale", OPERATOR, "--replicas=0"]);
     until_true("no operator runs", || kubectl(&[&REPLICAS[..], &["-o", "name"]].concat()).trim().is_empty());
     scene.sandbox.apply(&bare("unselected", "app: other", IDLE));
-    // Longer than the two heartbeats after which sidecars look for another replica.
-    let missed = Instant::now() + Duration::from_secs(25);
-    while Instant::now() < missed {
+    let end = Instant::now() + outage();
+    while Instant::now() < end {
         scene.decides_as_before();
         let why = scene.selected_pod().expect_err("a selected pod was admitted without its sidecar");
         assert!(why.contains("mcp-policy-sidecar"), "{why}");
@@ -165,7 +169,12 @@ fn the_operator_fails(scene: &mut Scene) {
     drop(down);
     scene.a_selected_pod_is_admitted_with_its_sidecar();
     scene.a_change_arrives();
-    scene.row("no operator for half a minute", "decisions stand; selected pods are denied, others admitted", since, 45);
+    scene.row(
+        "no operator for half a minute (`make test-long`: ten minutes)",
+        "decisions stand; selected pods are denied, others admitted",
+        since,
+        45,
+    );
 }
 
 fn the_sidecar_is_killed(scene: &mut Scene) {
