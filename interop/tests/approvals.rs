@@ -32,7 +32,7 @@ fn policy() -> SnapshotPolicy {
         name: "imaging".into(),
         generation: 1,
         mode: mcp_policy::Mode::Enforce,
-        server: mcp_policy::Server::default(),
+        server: mcp_policy::Server { sse_path: Some("/sse".to_owned()), ..mcp_policy::Server::default() },
         from: None,
         on_audit_error: mcp_policy::resource::OnAuditError::Deny,
         document: Some(serde_json::from_value(document).unwrap()),
@@ -137,6 +137,22 @@ async fn every_modern_server_runs_a_call_whose_user_was_sent_to_the_page() {
         })
         .await;
     }
+}
+
+/// The stream of HTTP+SSE is a session, in which a client may say as much.
+#[tokio::test]
+async fn a_client_of_the_older_transport_sends_its_user_to_the_page_too() {
+    let mut server = Server::start_older();
+    let upstream = format!("http://{}", server.address());
+    guarding(&upstream, move |url, operator| {
+        let mut ran = 0;
+        let mut case = Case::new(Client::Python1, &url.replace("/mcp", "/sse"), operator);
+        case.passes_once_a_person_said_yes(TOOLS[1], || {
+            ran += server.executed().len();
+            ran
+        });
+    })
+    .await;
 }
 
 /// Its question and the sidecar's do not get into each other's way: each round is a call of its own, and each is decided.
