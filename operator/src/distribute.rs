@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use mcp_policy::Snapshot;
 use mcp_policy::approval::{ApprovalAnswer, ApprovalRequest};
 use mcp_policy::snapshot::{Report, ReportResult, WatchMessage};
+use mcp_policy::token_review::{TokenReviewAnswer, TokenReviewRequest};
 
 use crate::approvals::desk::Desk;
 use crate::metrics::{Answer, Metrics, ReportLabels};
@@ -45,6 +46,8 @@ const STREAM_LIFE: Duration = Duration::from_hours(1);
 const MAX_STREAMS_PER_POD: usize = 4;
 /// Policies that ask about one call, each with the names of its arguments.
 const MAX_APPROVALS: usize = 512 * 1024;
+/// A token of the longest that a sidecar takes, and its audiences.
+const MAX_TOKEN: usize = 32 * 1024;
 /// A digest and the errors of a document that does not compile.
 const MAX_REPORT: usize = 64 * 1024;
 
@@ -169,6 +172,7 @@ pub fn router(distributor: Arc<Distributor>) -> Router {
         .route("/v1/watch", get(watch_feed))
         .route("/v1/report", post(report).layer(DefaultBodyLimit::max(MAX_REPORT)))
         .route("/v1/approvals", post(approvals).layer(DefaultBodyLimit::max(MAX_APPROVALS)))
+        .route("/v1/token-reviews", post(review_token).layer(DefaultBodyLimit::max(MAX_TOKEN)))
         .route("/v1/tally", get(watch_tally))
         .with_state(distributor)
 }
@@ -188,8 +192,8 @@ impl From<ReviewError> for Refusal {
             ReviewError::Unauthenticated => {
                 Self(StatusCode::UNAUTHORIZED, "a service-account token for audience mcp-policy-operator is needed")
             }
-            ReviewError::Unavailable(error) => {
-                tracing::warn!(%error, "failed to review a token");
+            ReviewError::Unavailable(_) | ReviewError::TimedOut => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "failed to review a token");
                 Self(StatusCode::SERVICE_UNAVAILABLE, "the token could not be reviewed; try again")
             }
         }
@@ -300,6 +304,18 @@ async fn approvals(State(distributor): State<Arc<Distributor>>, headers: HeaderM
         tracing::warn!(pod.namespace, pod.name, %error, "a call cannot be approved");
         Refusal(StatusCode::SERVICE_UNAVAILABLE, "approvals cannot be read or written; try again")
     })
+}
+
+/// Of a token that the sidecar has verified already. It is told no more than it asks.
+async fn review_token(
+    State(distributor): State<Arc<Distributor>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<TokenReviewAnswer>, Refusal> {
+    distributor.feed(&headers).await?;
+    let request: TokenReviewRequest =
+        serde_json::from_slice(&body).map_err(|_| Refusal(StatusCode::BAD_REQUEST, "the body asks for no review"))?;
+    Ok(Json(TokenReviewAnswer { holds: distributor.reviewer.holds(&request).await? }))
 }
 
 async fn watch_tally(State(distributor): State<Arc<Distributor>>, headers: HeaderMap) -> Result<Response, Refusal> {

@@ -1,4 +1,4 @@
-//! Who sends a request: a service-account token, as the API server reads it.
+//! Who sends a request: a service-account token, as the API server reads it. And whether it still vouches for the tokens of callers.
 //!
 //! Nothing that a request says of its sender counts, only the token. A token of a deleted pod stays good with the API server for
 //! some seconds, so who asks must compare the pod with those that exist.
@@ -13,8 +13,9 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use kube::Client;
 use kube::api::{Api, PostParams};
 use mcp_policy::snapshot::hex_sha256;
+use mcp_policy::token_review::TokenReviewRequest;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::inject::TOKEN_AUDIENCE;
 
@@ -47,6 +48,9 @@ pub enum ReviewError {
     /// The API server did not say.
     #[error("the token could not be reviewed")]
     Unavailable(#[source] Box<kube::Error>),
+    /// Nor in time.
+    #[error("the token was not reviewed in time")]
+    TimedOut,
 }
 
 /// Answers stay good for less than the minute that a revoked token may live on.
@@ -55,11 +59,15 @@ const CACHE: Duration = Duration::from_secs(50);
 const MAX_CACHED: usize = 16_384;
 /// Reviews at one time: a flood of bad tokens must not become one of requests to the API server.
 const MAX_CONCURRENT: usize = 32;
+/// For a review of a caller's token: the sidecar does not wait longer.
+const REQUEST: Duration = Duration::from_secs(2);
 
 /// Reviews tokens, and remembers the answers for a short time.
 pub struct Reviewer {
     api: Api<TokenReview>,
     permits: Semaphore,
+    /// For tokens of callers, who are not to hold up sidecars.
+    of_callers: Semaphore,
     cache: Mutex<Cache>,
 }
 
@@ -91,7 +99,8 @@ impl Reviewer {
     #[must_use]
     pub fn new(client: Client) -> Self {
         let cache = Cache { answers: HashMap::new(), swept: Instant::now() };
-        Self { api: Api::all(client), permits: Semaphore::new(MAX_CONCURRENT), cache: Mutex::new(cache) }
+        let permits = || Semaphore::new(MAX_CONCURRENT);
+        Self { api: Api::all(client), permits: permits(), of_callers: permits(), cache: Mutex::new(cache) }
     }
 
     /// Who sent a request with these headers.
@@ -103,12 +112,28 @@ impl Reviewer {
         }
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![TOKEN_AUDIENCE.to_owned()]) };
-        let review = TokenReview { spec, ..TokenReview::default() };
-        let review = self.api.create(&PostParams::default(), &review).await.map_err(|error| ReviewError::Unavailable(Box::new(error)))?;
-        let sender = review.status.and_then(read).ok_or(ReviewError::Unauthenticated)?;
+        let status = self.review(token, &[TOKEN_AUDIENCE.to_owned()]).await?;
+        let sender = status.and_then(read).ok_or(ReviewError::Unauthenticated)?;
         self.lock().insert(digest, sender.clone());
         Ok(sender)
+    }
+
+    /// Whether the API server vouches for a caller's token at this moment.
+    pub async fn holds(&self, request: &TokenReviewRequest) -> Result<bool, ReviewError> {
+        let review = async {
+            // The semaphore is never closed.
+            let _permit = self.of_callers.acquire().await;
+            self.review(&request.token, &request.audiences).await
+        };
+        let status = timeout(REQUEST, review).await.map_err(|_| ReviewError::TimedOut)??;
+        Ok(status.is_some_and(|status| is_vouched_for(&status, &request.audiences)))
+    }
+
+    async fn review(&self, token: &str, audiences: &[String]) -> Result<Option<TokenReviewStatus>, ReviewError> {
+        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(audiences.to_vec()) };
+        let review = TokenReview { spec, ..TokenReview::default() };
+        let review = self.api.create(&PostParams::default(), &review).await.map_err(|error| ReviewError::Unavailable(Box::new(error)))?;
+        Ok(review.status)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Cache> {
@@ -121,10 +146,14 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
 }
 
+/// Whether the API server vouches for the token, and for one of these audiences.
+fn is_vouched_for(status: &TokenReviewStatus, audiences: &[String]) -> bool {
+    status.authenticated == Some(true) && status.audiences.iter().flatten().any(|audience| audiences.contains(audience))
+}
+
 /// The sender, if the API server vouches for the token and for our audience.
 fn read(status: TokenReviewStatus) -> Option<Sender> {
-    let is_ours = status.audiences.unwrap_or_default().iter().any(|audience| audience == TOKEN_AUDIENCE);
-    if status.authenticated != Some(true) || !is_ours {
+    if !is_vouched_for(&status, &[TOKEN_AUDIENCE.to_owned()]) {
         return None;
     }
     let user = status.user?;

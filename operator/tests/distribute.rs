@@ -32,9 +32,17 @@ struct Case {
     pods: Vec<Pod>,
 }
 
-/// Tokens are `pod:<name>` for a pod of namespace `imaging`, `operator` for the operator; anything else is refused.
+/// Tokens are `pod:<name>` for a pod of namespace `imaging`, `operator` for the operator; anything else is refused. For other audiences:
+/// `for:<audience>`.
 fn review(asked: &support::Asked) -> (StatusCode, Value) {
-    assert_eq!(asked.body["spec"]["audiences"], json!(["mcp-policy-operator"]));
+    if asked.body["spec"]["audiences"] != json!(["mcp-policy-operator"]) {
+        let token = asked.body["spec"]["token"].as_str().unwrap();
+        let status = match token.strip_prefix("for:") {
+            Some(audience) => json!({ "authenticated": true, "audiences": [audience], "user": {} }),
+            None => json!({ "authenticated": false }),
+        };
+        return (StatusCode::CREATED, json!({ "metadata": {}, "spec": {}, "status": status }));
+    }
     let token = asked.body["spec"]["token"].as_str().unwrap();
     let (user, pod) = match token.split_once(':') {
         Some(("pod", name)) => ("system:serviceaccount:imaging:default", name),
@@ -93,6 +101,16 @@ impl Case {
         let response = self.get("/v1/watch", Some(&format!("pod:{pod}"))).await;
         assert_eq!(response.status(), StatusCode::OK);
         response.into_body().into_data_stream()
+    }
+
+    /// What the sidecar of a pod is told of a caller's token.
+    async fn review(&self, pod: &str, token: &str) -> (StatusCode, Value) {
+        let request = Request::post("/v1/token-reviews").header("authorization", format!("Bearer {pod}"));
+        let asked = json!({ "token": token, "audiences": ["imaging", "mcp"] });
+        let answer = self.ask(request.body(Body::from(asked.to_string())).unwrap()).await;
+        let status = answer.status();
+        let body = axum::body::to_bytes(answer.into_body(), 1024).await.unwrap();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
     }
 
     async fn report(&self, pod: &str, report: &Report) -> StatusCode {
@@ -215,6 +233,25 @@ async fn an_api_server_that_does_not_answer_is_no_proof_against_the_token() {
     let (client, _) = support::api(|_| support::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"));
     Arc::get_mut(&mut case.distributor).unwrap().reviewer = Reviewer::new(client);
     assert_eq!(case.get("/v1/watch", Some("pod:a")).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn of_a_callers_token_a_sidecar_is_told_what_the_api_server_says_at_that_moment() {
+    let mut case = Case::governed();
+    let told = |holds: bool| (StatusCode::OK, json!({ "holds": holds }));
+    for (token, holds) in [("for:mcp", true), ("for:billing", false), ("deleted", false), ("for:mcp", true)] {
+        assert_eq!(case.review("pod:a", token).await, told(holds), "{token}");
+    }
+    let reviews = case.log.lock().unwrap().len();
+    assert_eq!(reviews, 1 + 4, "that of the sidecar, and each of a caller");
+    assert_eq!(case.review("pod:deleted", "for:mcp").await.0, StatusCode::FORBIDDEN);
+    assert_eq!(case.review("for:mcp", "for:mcp").await.0, StatusCode::UNAUTHORIZED);
+    let (client, _) = support::api(|asked| match asked.body["spec"]["audiences"][0].as_str() {
+        Some("mcp-policy-operator") => review(asked),
+        _ => support::failure(StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
+    });
+    Arc::get_mut(&mut case.distributor).unwrap().reviewer = Reviewer::new(client);
+    assert_eq!(case.review("pod:a", "for:mcp").await.0, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[tokio::test(start_paused = true)]

@@ -55,6 +55,11 @@ pub struct ServiceAccounts {
     /// What a token must be for: one of these. A token that is for the API server proves nothing here.
     #[schemars(length(min = 1, max = 8), inner(length(min = 1, max = 512)))]
     pub audiences: Vec<String>,
+
+    /// Whether the API server is also asked, through the operator, if a token still holds. Then one whose account or pod was deleted proves
+    /// nothing some 20 seconds later; and while it cannot be asked, nobody is proved this way. Default: a token holds until it expires.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub review: bool,
 }
 
 /// An issuer of JSON Web Tokens.
@@ -291,5 +296,9 @@ mod tests {
         let agreed = Agreed::of(&[(None, &keys), (Some("tenant"), &stripped)]);
         assert_eq!((agreed.keys, agreed.authorization), (None, Forward::Strip), "one name, two namespaces: two Secrets");
         assert_eq!(agreed.conflicts, ["keys", "authorization"]);
+
+        let [plain, reviewed] = [false, true].map(|review| read(json!({"serviceAccounts": {"audiences": ["a"], "review": review}})));
+        let agreed = Agreed::of(&[(None, &reviewed), (Some("tenant"), &plain)]);
+        assert_eq!((agreed.service_accounts, agreed.conflicts), (None, vec!["serviceAccounts".to_owned()]));
     }
 }

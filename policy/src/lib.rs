@@ -34,6 +34,7 @@ mod reserve;
 pub mod resource;
 mod schema;
 pub mod snapshot;
+pub mod token_review;
 mod trace;
 mod truth;
 pub mod url;

@@ -9,6 +9,7 @@ mod key;
 mod material;
 pub mod metadata;
 mod remembered;
+mod reviews;
 mod token;
 mod towards_server;
 
@@ -28,6 +29,7 @@ use key::{HashedKey, Keys};
 pub use material::MaterialError;
 use metadata::Metadata;
 use remembered::Remembered;
+pub use reviews::Reviews;
 use token::{Issuer, Kind};
 use towards_server::TowardsServer;
 
@@ -94,6 +96,12 @@ pub enum Rejected {
     /// A key that was revoked, or never made.
     #[error("the key is not known")]
     Key,
+    /// The API server does not vouch for it any more: its account or pod is gone.
+    #[error("the token was taken back")]
+    Revoked,
+    /// Whether the API server vouches for it could not be found out.
+    #[error("whether the token still holds could not be asked; try again")]
+    Unreviewed,
 }
 
 impl Authenticator {
@@ -147,6 +155,12 @@ impl Authenticator {
         Ok(proved)
     }
 
+    /// For which audiences the API server is asked about this caller's token too; none if its word is not wanted.
+    fn reviewed(&self, caller: &Caller) -> Option<&[String]> {
+        let is_account = matches!(caller, Caller::ServiceAccount { .. });
+        self.issuers.iter().filter(|_| is_account).find_map(Issuer::reviewed)
+    }
+
     fn prove_token(&self, token: &str, now: Seconds) -> Result<Proved, Rejected> {
         let issuer = token::issuer(token)?;
         let issuer = self.issuers.iter().find(|trusted| trusted.is(&issuer)).ok_or(Rejected::Issuer)?;
@@ -175,6 +189,8 @@ impl Rejected {
             Self::NotYet => "not_yet",
             Self::Claims => "claims",
             Self::Key => "key",
+            Self::Revoked => "revoked",
+            Self::Unreviewed => "unreviewed",
         }
     }
 }

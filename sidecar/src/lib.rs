@@ -148,7 +148,11 @@ struct Core {
 impl Core {
     /// Puts the first policies in force, and follows their changes.
     fn load(source: Source, store: Option<StoreAddress>) -> Result<Self, Error> {
-        let state = Arc::new(State::default());
+        let state = match &source {
+            Source::File(_) => State::default(),
+            Source::Operator(operator) => State::under(operator.clone()),
+        };
+        let state = Arc::new(state);
         state.share_counters(store, "");
         let mut tasks = JoinSet::new();
         let mut desk = None;

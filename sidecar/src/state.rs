@@ -16,8 +16,9 @@ use mcp_policy::{
 use mcp_policy::{Reservation, compile_resource};
 use tokio::sync::watch;
 
-use crate::authenticate::{Authenticator, MaterialError};
+use crate::authenticate::{Authenticator, MaterialError, Reviews};
 use crate::books::store_metrics::StoreMetrics;
+use crate::config::OperatorSource;
 use crate::front::exposure::Exposure;
 use crate::session::owner::Owner;
 use crate::store::{self, AddressError, Answer, Receipt, Store, StoreAddress};
@@ -246,6 +247,8 @@ pub struct State {
     /// Where counters are shared with other sidecars.
     store: ArcSwapOption<Store>,
     store_metrics: StoreMetrics,
+    /// What the API server says of callers' tokens; none without an operator.
+    reviews: Option<Reviews>,
     started: Instant,
     changes: watch::Sender<()>,
     /// Nanoseconds after `started` when the source last confirmed what is enforced.
@@ -259,6 +262,7 @@ impl Default for State {
             counters: Mutex::default(),
             store: ArcSwapOption::empty(),
             store_metrics: StoreMetrics::default(),
+            reviews: None,
             started: Instant::now(),
             changes: watch::Sender::new(()),
             confirmed: AtomicU64::new(0),
@@ -267,6 +271,18 @@ impl Default for State {
 }
 
 impl State {
+    /// Nothing is enforced yet; this operator is to be asked about callers' tokens.
+    #[must_use]
+    pub fn under(operator: OperatorSource) -> Self {
+        Self { reviews: Some(Reviews::new(operator)), ..Self::default() }
+    }
+
+    /// What the API server says of callers' tokens; none without an operator.
+    #[must_use]
+    pub fn reviews(&self) -> Option<&Reviews> {
+        self.reviews.as_ref()
+    }
+
     /// What is enforced now. Take it once for each message.
     #[must_use]
     pub fn enforced(&self) -> Arc<Enforced> {

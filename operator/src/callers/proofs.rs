@@ -46,6 +46,7 @@ impl<'a> Proofs<'a> {
             service_accounts: service_accounts.map(|accounts| SnapshotIssuer {
                 issuer: known(&Source::Cluster).map(|keys| keys.issuer.clone()).unwrap_or_default(),
                 audiences: accounts.audiences.clone(),
+                review: accounts.review,
                 algorithms: Vec::new(),
                 jwks: jwks(&Source::Cluster),
             }),
@@ -104,7 +105,7 @@ impl<'a> Proofs<'a> {
 
 fn trusted(issuer: &JwtIssuer, jwks: Value) -> SnapshotIssuer {
     let JwtIssuer { issuer, audiences, algorithms, .. } = issuer;
-    SnapshotIssuer { issuer: issuer.clone(), audiences: audiences.clone(), algorithms: algorithms.clone(), jwks }
+    SnapshotIssuer { issuer: issuer.clone(), audiences: audiences.clone(), algorithms: algorithms.clone(), review: false, jwks }
 }
 
 #[cfg(test)]

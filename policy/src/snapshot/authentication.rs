@@ -41,6 +41,9 @@ pub struct SnapshotIssuer {
     pub issuer: String,
     /// What a token must be for: one of these.
     pub audiences: Vec<String>,
+    /// Whether the operator is to be asked about each of its tokens too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub review: bool,
     /// The algorithms that are allowed; of an empty list, every one that is known.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub algorithms: Vec<Algorithm>,

@@ -9,6 +9,7 @@ use http::HeaderMap;
 use mcp_policy::Caller;
 
 use super::bearer::Bearer;
+use super::reviews::GOOD_FOR;
 use super::{Proved, Rejected, Seconds};
 use crate::state::{Enforced, State};
 
@@ -32,11 +33,19 @@ impl Identity {
 
     /// Who sends a request with these headers from this address; or why it has to prove more than it does. Where no policy that
     /// enforces asks for a proof, whoever proves nothing is anonymous.
-    pub fn of(enforced: &Enforced, address: IpAddr, headers: &HeaderMap, now: Seconds) -> Result<Self, Rejected> {
+    pub async fn of(state: &State, enforced: &Enforced, address: IpAddr, headers: &HeaderMap, now: Seconds) -> Result<Self, Rejected> {
         let anonymous = Self::anonymous(address);
         let Some(authenticator) = &enforced.authenticator else { return Ok(anonymous) };
-        let rejected = match Bearer::of(headers).and_then(|bearer| Ok((authenticator.prove(&bearer, now)?, bearer))) {
-            Ok((Proved { caller, until }, bearer)) => return Ok(Self { caller, rejected: None, proof: Some((bearer, until)) }),
+        let proved = Bearer::of(headers).and_then(|bearer| {
+            let Proved { caller, until } = authenticator.prove(&bearer, now)?;
+            Ok(Self { caller, rejected: None, proof: Some((bearer, until)) })
+        });
+        let reviewed = match proved {
+            Ok(proved) => proved.review(state, enforced).await.map(|()| proved),
+            rejected => rejected,
+        };
+        let rejected = match reviewed {
+            Ok(proved) => return Ok(proved),
             Err(rejected) => rejected,
         };
         // Who shows what is no proof meant to be somebody.
@@ -62,7 +71,19 @@ impl Identity {
         }
     }
 
-    /// Waits until it stands no longer: keys were changed or revoked, or policies ask for more; or, if it `expires`, the proof has
+    /// Whether the API server vouches for the proof, where its word is wanted.
+    async fn review(&self, state: &State, enforced: &Enforced) -> Result<(), Rejected> {
+        let Some(audiences) = self.reviewed(enforced) else { return Ok(()) };
+        let (Some((bearer, _)), Some(reviews)) = (&self.proof, state.reviews()) else { return Err(Rejected::Unreviewed) };
+        // Rare, and of some size.
+        Box::pin(reviews.confirm(bearer, audiences)).await
+    }
+
+    fn reviewed<'a>(&self, enforced: &'a Enforced) -> Option<&'a [String]> {
+        enforced.authenticator.as_ref()?.reviewed(&self.caller)
+    }
+
+    /// Waits until it stands no longer: keys were changed or revoked, the API server does not vouch for it any more, or policies ask for more; or, if it `expires`, the proof has
     /// ended.
     #[must_use]
     pub fn ended(&self, state: &Arc<State>, expires: bool) -> ProofEnd {
@@ -73,11 +94,22 @@ impl Identity {
         // Before the first look, so that no change is missed.
         let mut changes = state.changes();
         loop {
-            match self.recheck(&state.enforced(), now()) {
+            let enforced = state.enforced();
+            match self.recheck(&enforced, now()) {
                 Ok(()) => {}
                 Err(Rejected::Expired) if !expires => {}
                 Err(_) => return,
             }
+            // What is open stays so while nobody can be asked.
+            if self.review(&state, &enforced).await == Err(Rejected::Revoked) {
+                return;
+            }
+            let again = async {
+                match self.reviewed(&enforced) {
+                    Some(_) => tokio::time::sleep(GOOD_FOR).await,
+                    None => std::future::pending().await,
+                }
+            };
             let until = self.proof.as_ref().and_then(|(_, until)| *until).filter(|_| expires);
             let expiry = async {
                 match until {
@@ -88,6 +120,7 @@ impl Identity {
             };
             tokio::select! {
                 () = expiry => {}
+                () = again => {}
                 // The state that is held here tells of its changes for as long as it is.
                 _ = changes.changed() => {}
             }

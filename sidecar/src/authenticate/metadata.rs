@@ -89,6 +89,7 @@ mod tests {
             issuer: (*issuer).to_owned(),
             audiences: Vec::new(),
             algorithms: Vec::new(),
+            review: false,
             jwks: Value::Null,
         };
         let jwt = issuers.iter().map(issuer).collect();

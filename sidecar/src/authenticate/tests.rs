@@ -79,7 +79,7 @@ fn without(field: &str) -> Value {
 
 fn issuer(issuer: &str, algorithms: &[Named], keys: &[Value]) -> SnapshotIssuer {
     let audiences = vec!["mcp".to_owned()];
-    SnapshotIssuer { issuer: issuer.to_owned(), audiences, algorithms: algorithms.to_vec(), jwks: json!({ "keys": keys }) }
+    SnapshotIssuer { issuer: issuer.to_owned(), audiences, algorithms: algorithms.to_vec(), review: false, jwks: json!({ "keys": keys }) }
 }
 
 fn allowing(algorithms: &[Named], keys: &[Value]) -> Authenticator {

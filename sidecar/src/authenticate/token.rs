@@ -32,6 +32,7 @@ pub struct Issuer {
     audiences: Vec<String>,
     algorithms: Vec<Algorithm>,
     kind: Kind,
+    review: bool,
     keys: Vec<Key>,
 }
 
@@ -73,6 +74,7 @@ impl Issuer {
             audiences: said.audiences.clone(),
             algorithms: algorithms.iter().copied().map(material::algorithm).collect(),
             kind,
+            review: said.review,
             keys,
         })
     }
@@ -80,6 +82,11 @@ impl Issuer {
     /// Whether this is the issuer's name, character by character.
     pub(super) fn is(&self, name: &str) -> bool {
         self.name == name
+    }
+
+    /// Of the cluster's own issuer: what tokens must be for, if the API server is asked about each of them too.
+    pub(super) fn reviewed(&self) -> Option<&[String]> {
+        (self.kind == Kind::ServiceAccounts && self.review).then_some(&self.audiences)
     }
 
     /// Whose token this is, if it is valid.

@@ -34,7 +34,7 @@ impl Proxy {
         enforced: &Enforced,
     ) -> Result<Cow<'a, Peer>, Response<ProxyBody>> {
         let Some(authenticator) = &enforced.authenticator else { return Ok(Cow::Borrowed(peer)) };
-        let identified = match Identity::of(enforced, peer.address, headers, now()) {
+        let identified = match Identity::of(&self.books.state, enforced, peer.address, headers, now()).await {
             Ok(identity) => {
                 if let Some(rejected) = identity.rejected {
                     self.books.metrics.unproved(rejected);

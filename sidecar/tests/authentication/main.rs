@@ -8,6 +8,7 @@ mod support;
 
 mod ownership;
 mod proofs;
+mod reviews;
 mod streams;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};

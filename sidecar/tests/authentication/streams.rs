@@ -17,13 +17,13 @@ const EVENT: &str =
     "event: message\ndata: {\"jsonrpc\":\"2.0\",\"method\":\"notifications/message\",\"params\":{\"level\":\"info\",\"data\":1}}\n\n";
 
 /// A server whose streams the test writes: each that is opened is one more sender.
-struct Streaming {
-    server: Server,
+pub struct Streaming {
+    pub server: Server,
     opened: mpsc::UnboundedReceiver<mpsc::Sender<Bytes>>,
 }
 
 impl Streaming {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let (opening, opened) = mpsc::unbounded_channel();
         let server = Server::start(move |got| {
             let is_message = got.target.starts_with("/messages");
@@ -40,22 +40,27 @@ impl Streaming {
 }
 
 /// A stream that a client has opened, and on which one event has come.
-struct Open {
+pub struct Open {
     says: mpsc::Sender<Bytes>,
     stream: Response<Incoming>,
     _client: Client,
 }
 
 impl Open {
-    async fn with(guarded: &Guarded, streaming: &mut Streaming, request: Request<Full<Bytes>>) -> Self {
+    pub async fn with(guarded: &Guarded, streaming: &mut Streaming, request: Request<Full<Bytes>>) -> Self {
         let mut client = Client::connect(guarded.sidecar.proxy).await;
         let stream = client.open(request).await;
         assert_eq!(stream.status(), StatusCode::OK);
         let says = streaming.opened.recv().await.unwrap();
         let mut open = Self { says, stream, _client: client };
-        open.says.send(EVENT.into()).await.unwrap();
-        assert_eq!(open.next().await.as_deref(), Some(EVENT));
+        open.passes().await;
         open
+    }
+
+    /// What the server says comes through.
+    pub async fn passes(&mut self) {
+        self.says.send(EVENT.into()).await.unwrap();
+        assert_eq!(self.next().await.as_deref(), Some(EVENT));
     }
 
     async fn next(&mut self) -> Option<String> {
@@ -64,7 +69,7 @@ impl Open {
     }
 
     /// The stream ends well: no error, and nothing but whole events came.
-    async fn ends(&mut self) {
+    pub async fn ends(&mut self) {
         while let Some(event) = self.next().await {
             assert!(event.ends_with("\n\n"), "{event}");
         }
@@ -77,7 +82,7 @@ fn keys(keys: &[Value]) -> Snapshot {
 }
 
 /// A subscription of the modern era.
-fn listen() -> Request<Full<Bytes>> {
+pub fn listen() -> Request<Full<Bytes>> {
     let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}});
     let params = json!({"_meta": meta, "notifications": {"toolsListChanged": true}});
     let mut request = mcp(json!({"jsonrpc": "2.0", "id": 1, "method": "subscriptions/listen", "params": params}).to_string());
@@ -98,8 +103,7 @@ async fn a_stream_ends_when_its_key_is_revoked_and_no_other_does() {
 
     guarded.enforce(&keys(&[cd, hashed("ci", "mcpk_ci.next")])).await;
     revoked.ends().await;
-    other.says.send(EVENT.into()).await.unwrap();
-    assert_eq!(other.next().await.as_deref(), Some(EVENT));
+    other.passes().await;
     let again = guarded.sidecar.send(with_token(get("/mcp"), Some(KEY))).await;
     assert_eq!(again.status, StatusCode::UNAUTHORIZED);
 }

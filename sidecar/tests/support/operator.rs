@@ -69,6 +69,10 @@ pub struct OperatorState {
     /// Questions that were given up.
     pub given_up: AtomicUsize,
     pub refused: Mutex<usize>,
+    /// Whether callers' tokens are vouched for; of none, nobody says so.
+    pub vouches: Mutex<Option<bool>>,
+    /// Questions about callers' tokens.
+    pub reviewed: Mutex<Vec<Value>>,
 }
 
 /// The operator's end of a watch stream.
@@ -175,6 +179,15 @@ async fn answer(
                     let waiting = json!({"state": "waiting", "approval": {"namespace": "imaging", "name": "a-1", "secondsLeft": 800}});
                     Ok(Response::new(Full::from(waiting.to_string()).boxed_unsync()))
                 }
+                None => whole(StatusCode::SERVICE_UNAVAILABLE, "try again\n"),
+            }
+        }
+        ("POST", "/v1/token-reviews") => {
+            let body = request.into_body().collect().await?.to_bytes();
+            state.reviewed.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+            let vouches = *state.vouches.lock().unwrap();
+            match vouches {
+                Some(holds) => Ok(Response::new(Full::from(json!({"holds": holds}).to_string()).boxed_unsync())),
                 None => whole(StatusCode::SERVICE_UNAVAILABLE, "try again\n"),
             }
         }
