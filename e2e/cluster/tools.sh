@@ -79,6 +79,7 @@ base_images() {
     base_image prometheus --entrypoint /prometheus --user 65534:65534
     base_image busybox --cmd sh
     base_image redis
+    base_image etcd --cmd sh
 }
 
 base_image() {   # NAME ARGS…
@@ -89,7 +90,10 @@ base_image() {   # NAME ARGS…
     case $name in
         pause) gcc -static -Os -s -o "$root/pause" "$HERE/pause.c" ;;
         coredns | prometheus) cp "$(tool_folder "$name")/$name" "$root/" ;;
-        busybox) mkdir "$root/bin"; cp "$(command -v busybox)" "$root/bin/"
+        # Of etcd the tests want a server that speaks gRPC and TLS, and a shell that starts and stops it.
+        busybox | etcd)
+                 mkdir "$root/bin"; cp "$(command -v busybox)" "$root/bin/"
+                 [ "$name" = busybox ] || cp "$(tool_folder etcd)/etcd" "$root/bin/"
                  local applet; for applet in $(busybox --list); do [ "$applet" = busybox ] || ln -s busybox "$root/bin/$applet"; done ;;
         # Redis' server and its checker are one program, that looks at its name. Valkey's name, so that a manifest for Valkey fits.
         redis) mkdir "$root/bin"; cp "$(command -v redis-check-rdb)" "$root/bin/valkey-server"

@@ -1,57 +1,93 @@
 //! The kubelet is told the same of a server with and without the sidecar: while it is down, up, failing and slow.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "helpers of tests: whatever goes wrong fails the test")]
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, env};
 
 use mcp_policy_e2e::{cluster::busybox, pod::Pod, sandbox::Sandbox, wait::until};
 use serde_json::{Value, json};
 
-/// Readiness probes, each of a container of its own: name, probe, and whether it looks at what the server answers.
-fn probes() -> Vec<(&'static str, Value, bool)> {
-    let http = |more: Value| {
-        let mut get = json!({"port": "web", "path": "/cgi-bin/probe"});
-        get.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        json!({ "httpGet": get })
-    };
-    vec![
-        ("tcp-number", json!({"tcpSocket": {"port": 8000}}), false),
-        ("tcp-name", json!({"tcpSocket": {"port": "web"}}), false),
-        ("http-name", http(json!({})), true),
-        ("http-number", http(json!({"port": 8003})), true),
-        ("http-query", http(json!({"path": "/cgi-bin/probe?full=1&deep=%2F"})), true),
-        ("http-relative", http(json!({"path": "cgi-bin/probe"})), true),
-        ("http-header", http(json!({"httpHeaders": [{"name": "X-Token", "value": "$(A) b"}]})), true),
-        ("http-host", http(json!({"httpHeaders": [{"name": "Host", "value": "example.org"}]})), true),
-        ("http-space", http(json!({"path": "/cgi-bin/probe/a b"})), true),
-        ("http-letters", http(json!({"path": "/cgi-bin/probe/caf\u{e9}"})), true),
-        ("http-fragment", http(json!({"path": "/cgi-bin/probe#/health"})), true),
-        ("http-escaped", http(json!({"path": "/cgi-bin/probe/%7Bid%7D?q=a;b"})), true),
-        ("http-twice", http(json!({"httpHeaders": [{"name": "X-A", "value": "1"}, {"name": "x-a", "value": "2"}]})), true),
-        ("http-blanks", http(json!({"httpHeaders": [{"name": "X-Forwarded-Proto", "value": " https "}]})), true),
-        ("http-empty", http(json!({"httpHeaders": [{"name": "Accept", "value": ""}, {"name": "User-Agent", "value": ""}]})), true),
-        ("http-auth", http(json!({"httpHeaders": [{"name": "Authorization", "value": "Basic dXNlcjpwYXNz"}]})), true),
-        ("http-length", http(json!({"httpHeaders": [{"name": "Content-Length", "value": "7"}]})), true),
-        ("http-agent", http(json!({"httpHeaders": [{"name": "User-Agent", "value": "probe/1"}]})), true),
-    ]
+/// A readiness probe, of a container of its own.
+struct Probed {
+    name: &'static str,
+    probe: Value,
+    /// Whether it looks at what the server answers.
+    asks: bool,
+    /// The server, while it is up.
+    server: &'static str,
 }
 
-/// What all servers of a pod do is written in a file that they share.
+/// Speaks HTTP, and looks into a file that all servers of a pod share how it shall answer.
+const HTTPD: &str = "httpd -f -p $PORT -h /tmp/w";
+/// Speaks gRPC.
+const ETCD: &str = "etcd --data-dir /tmp/etcd --log-level error --unsafe-no-fsync --heartbeat-interval 10 --election-timeout 100 \
+    --enable-grpc-gateway=false --listen-peer-urls $peer --initial-advertise-peer-urls $peer --initial-cluster default=$peer \
+    --listen-client-urls $scheme://0.0.0.0:$PORT --advertise-client-urls $scheme://127.0.0.1:$PORT --auto-tls";
+
+fn probes() -> Vec<Probed> {
+    let http = |name, more: Value| {
+        let mut get = json!({"port": "web", "path": "/cgi-bin/probe"});
+        get.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Probed { name, probe: json!({ "httpGet": get }), asks: true, server: HTTPD }
+    };
+    let tcp = |name, port: Value| Probed { name, probe: json!({"tcpSocket": {"port": port}}), asks: false, server: HTTPD };
+    let header = |name: &str, value: &str| json!({"name": name, "value": value});
+    let mut probes = vec![
+        tcp("tcp-number", json!(8000)),
+        tcp("tcp-name", json!("web")),
+        http("http-name", json!({})),
+        http("http-number", json!({"port": 8003})),
+        http("http-query", json!({"path": "/cgi-bin/probe?full=1&deep=%2F"})),
+        http("http-relative", json!({"path": "cgi-bin/probe"})),
+        http("http-header", json!({"httpHeaders": [header("X-Token", "$(A) b")]})),
+        http("http-host", json!({"httpHeaders": [header("Host", "example.org")]})),
+        http("http-space", json!({"path": "/cgi-bin/probe/a b"})),
+        http("http-letters", json!({"path": "/cgi-bin/probe/caf\u{e9}"})),
+        http("http-fragment", json!({"path": "/cgi-bin/probe#/health"})),
+        http("http-escaped", json!({"path": "/cgi-bin/probe/%7Bid%7D?q=a;b"})),
+        http("http-twice", json!({"httpHeaders": [header("X-A", "1"), header("x-a", "2")]})),
+        http("http-blanks", json!({"httpHeaders": [header("X-Forwarded-Proto", " https ")]})),
+        http("http-empty", json!({"httpHeaders": [header("Accept", ""), header("User-Agent", "")]})),
+        http("http-auth", json!({"httpHeaders": [header("Authorization", "Basic dXNlcjpwYXNz")]})),
+        http("http-length", json!({"httpHeaders": [header("Content-Length", "7")]})),
+        http("http-agent", json!({"httpHeaders": [header("User-Agent", "probe/1")]})),
+    ];
+    // Elsewhere there is no image of etcd with a shell.
+    if env::var_os("KUBECONFIG").is_none() {
+        probes.push(Probed { name: "grpc", probe: json!({"grpc": {"port": 8018}}), asks: true, server: ETCD });
+        probes.push(Probed { server: ETCD, ..http("https", json!({"path": "/health?serializable=true", "scheme": "HTTPS"})) });
+    }
+    probes
+}
+
+/// What all servers of a pod do is written in a file that they share. In place of a server that cannot be slow or fail, one that accepts
+/// and says nothing, and one that speaks another protocol.
 const SERVER: &str = r#"trap exit TERM; mkdir -p /tmp/w/cgi-bin; printf '%s\n' '#!/bin/sh' 'case $(cat /state/now) in
       slow) sleep 3 ;; failing) echo "Status: 500" ;; esac; echo; echo ok' >/tmp/w/cgi-bin/probe; chmod +x /tmp/w/cgi-bin/probe
+    peer=http://127.0.0.1:1$PORT
     while :; do
-      case $(cat /state/now 2>/dev/null) in
-        up | slow | failing) [ -n "$server" ] || { httpd -f -p $PORT -h /tmp/w & server=$!; } ;;
-        *) [ -z "$server" ] || { kill $server; wait $server; server=; } ;;
-      esac
+      now=$(cat /state/now 2>/dev/null)
+      if [ "$now" != "$at" ]; then
+        [ -z "$server" ] || { kill -9 $server; wait $server; server=; }
+        at=$now
+        case $at:$UP in
+          up:*) eval "exec $UP" & server=$! ;;
+          slow:etcd*) nc -ll -p $PORT -e sleep 3 & server=$! ;;
+          slow:* | failing:*) httpd -f -p $PORT -h /tmp/w & server=$! ;;
+        esac
+      fi
       sleep 0.1 & wait $!
     done"#;
 
 fn pod(name: &str) -> String {
     let containers: Vec<_> = (8000..)
         .zip(probes())
-        .map(|(port, (name, mut probe, _))| {
-            probe.as_object_mut().unwrap().extend([("periodSeconds", 1), ("failureThreshold", 1)].map(|(key, value)| (key.to_owned(), json!(value))));
-            json!({"name": name, "image": busybox(), "command": ["sh", "-c", SERVER], "env": [{"name": "PORT", "value": port.to_string()}],
+        .map(|(port, Probed { name, mut probe, server, .. })| {
+            let often = [("periodSeconds", 1), ("failureThreshold", 1)];
+            probe.as_object_mut().unwrap().extend(often.map(|(key, value)| (key.to_owned(), json!(value))));
+            let image = if server == ETCD { "registry.local/etcd:1" } else { busybox() };
+            let scheme = if name == "https" { "https" } else { "http" };
+            json!({"name": name, "image": image, "command": ["sh", "-c", SERVER],
+                "env": [{"name": "PORT", "value": port.to_string()}, {"name": "UP", "value": server}, {"name": "scheme", "value": scheme}],
                 "ports": [{"name": "web", "containerPort": port}], "readinessProbe": probe, "volumeMounts": [{"name": "state", "mountPath": "/state"}]})
         })
         .collect();
@@ -82,7 +118,7 @@ fn probes_say_the_same_with_and_without_the_sidecar() {
     assert!(twins[1].injected() && !twins[0].injected());
     for state in ["up", "down", "up", "failing", "up", "slow", "down"] {
         let expected: BTreeMap<_, _> =
-            probes().into_iter().map(|(name, _, asks)| (name.to_owned(), state == "up" || state != "down" && !asks)).collect();
+            probes().into_iter().map(|one| (one.name.to_owned(), state == "up" || state != "down" && !one.asks)).collect();
         for twin in &twins {
             twin.shell_in("tcp-number", &format!("echo {state} >/state/new; mv /state/new /state/now")).unwrap();
         }
