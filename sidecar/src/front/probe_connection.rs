@@ -8,6 +8,7 @@ mod https;
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -26,8 +27,12 @@ const HTTP2: &[u8] = b"PRI ";
 /// How a client opens TLS: the type of a record of its handshake. No request of HTTP/1 begins so.
 const TLS: u8 = 0x16;
 
-/// Connections of this kind at one time; more wait. Each holds buffers of tens of kilobytes, and a pod has a probe or two.
-const CONNECTIONS: usize = 16;
+/// Connections of this kind at one time; more wait. Each holds buffers of tens of kilobytes. A pod has a probe or two, and who would keep
+/// the kubelet waiting has to take all of these places, again and again.
+const CONNECTIONS: usize = 64;
+
+/// Time for a handshake, and for a request to come after it: the kubelet sends it at once, and its place is wanted.
+const REQUEST: Duration = Duration::from_secs(5);
 
 /// The probes of the pod that do not come over HTTP/1.
 #[derive(Debug)]

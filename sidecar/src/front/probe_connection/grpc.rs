@@ -14,6 +14,7 @@ use prost::Message;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::REQUEST;
 use crate::config::Limits;
 use crate::proxy::{Peer, Proxy};
 use crate::upstream::Destination;
@@ -28,8 +29,6 @@ const PREFIX: usize = 5;
 /// Bytes of an answer that are read; one that says only how the service is has seven.
 const MAX_ANSWER: usize = 256;
 
-/// Time for the whole call to come: the kubelet sends it at once.
-const CALL: Duration = Duration::from_secs(5);
 /// Time for the answer to be taken, after which the connection closes.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -55,11 +54,11 @@ enum AskError {
 
 /// Answers the one call of a connection, if it asks for one of these services.
 pub(super) async fn serve(stream: TcpStream, services: &[&str], proxy: &Proxy, peer: &Peer, limits: &Limits) {
-    let opened = timeout(CALL, open(stream, limits)).await;
+    let opened = timeout(REQUEST, open(stream, limits)).await;
     let Ok(Some((mut connection, request, respond))) = opened else { return proxy.note_no_probe(peer).await };
     let answering = async {
         let (head, body) = request.into_parts();
-        let Ok(Some(message)) = timeout(CALL, declared(&head, body, services)).await else {
+        let Ok(Some(message)) = timeout(REQUEST, declared(&head, body, services)).await else {
             proxy.note_no_probe(peer).await;
             return refuse(respond);
         };

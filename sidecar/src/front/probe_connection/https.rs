@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderMap, HeaderValue};
@@ -26,14 +25,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::REQUEST;
 use crate::config::{HttpGet, Limits, Probe, Scheme};
 use crate::drain::Drain;
 use crate::front::{probe, server};
 use crate::proxy::{Peer, Proxy};
 use crate::upstream::Destination;
-
-/// Time for a handshake.
-const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// Both ends of TLS: towards the kubelet, and towards the server.
 #[derive(Clone)]
@@ -87,13 +84,14 @@ impl Tls {
 
     /// Answers the requests of a connection, if they are one of these probes.
     pub(super) async fn serve(&self, stream: TcpStream, probes: &[Probe], proxy: &Proxy, peer: &Peer, limits: &Limits, drain: &Drain) {
-        let Ok(Ok(stream)) = timeout(HANDSHAKE, self.acceptor.accept(stream)).await else { return proxy.note_no_probe(peer).await };
+        let Ok(Ok(stream)) = timeout(REQUEST, self.acceptor.accept(stream)).await else { return proxy.note_no_probe(peer).await };
         let service = service_fn(async |request: Request<Incoming>| {
             let mut response = Response::new(Empty::<Bytes>::new());
             *response.status_mut() = self.answer(&request, probes, proxy, peer, limits).await;
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             Ok::<_, std::convert::Infallible>(response)
         });
+        let limits = &Limits { head_timeout: REQUEST, ..limits.clone() };
         if server::http(stream, limits, drain, service).await {
             proxy.note_no_probe(peer).await;
         }

@@ -244,7 +244,7 @@ async fn the_servers_part_ends_when_the_kubelet_gives_up() {
     let sidecar = Sidecar::start(server.address, json!([{"grpc": {"service": ""}}])).await;
     // As many as there are places for, and one more: each is free again.
     for _ in 0..=super::super::CONNECTIONS {
-        let answered = timeout(Duration::from_millis(50), call(sidecar.address, check().body(()).unwrap(), framed(b""))).await;
+        let answered = timeout(Duration::from_millis(20), call(sidecar.address, check().body(()).unwrap(), framed(b""))).await;
         assert!(answered.is_err());
     }
     let calls = server.calls();
