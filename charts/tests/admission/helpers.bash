@@ -12,7 +12,12 @@ define_copies() {
     echo ---
     sed "s/mcp-policy\.dev/$group/g; s/mcppolic/copiedpolic/g; s/mcpapproval/copiedapproval/g; s/^    - mcpp$/    - copied/; s/^    - mcpa$/    - copiedapproval/; s/^    - cmcpp$/    - clustercopied/; s/^    - mcp-policy$/    - copied-policy/" "$file"
   done | kubectl apply -f - >/dev/null
-  kubectl wait --for=condition=Established "crd/copiedpolicies.$group" "crd/clustercopiedpolicies.$group" "crd/copiedapprovals.$group" --timeout=60s >/dev/null
+  # A definition of this very moment has no conditions at all, which kubectl takes for an error.
+  for _ in 1 2 3 4 5; do
+    kubectl wait --for=condition=Established "crd/copiedpolicies.$group" "crd/clustercopiedpolicies.$group" "crd/copiedapprovals.$group" --timeout=60s >/dev/null && return
+    sleep 0.5
+  done
+  return 1
 }
 forget_copies() { kubectl delete crd "copiedpolicies.$group" "clustercopiedpolicies.$group" "copiedapprovals.$group" --ignore-not-found >/dev/null; }
 
