@@ -21,7 +21,7 @@ bench: ## what the sidecar costs beside other proxies (minutes; BENCH=--full: an
 	@$${CARGO_TARGET_DIR:-target}/release/mcp-policy-bench $(BENCH) --installed $${CARGO_TARGET_DIR:-target}/bench --sidecar $${CARGO_TARGET_DIR:-target}/release/mcp-policy-sidecar
 	@cargo bench --quiet --package mcp-policy
 
-scale: ## the operator under 500 to 5,000 governed pods, on the embedded cluster
+scale: ## the operator under 500 to 5,000 governed pods and 50 to 500 policies, on the embedded cluster
 	@e2e/scale/run
 
 test-unit: ## only what needs neither a cluster nor the software of others

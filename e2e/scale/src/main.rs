@@ -68,6 +68,8 @@ async fn measure(client: &Client, fleet: &Fleet, options: &Options) -> anyhow::R
     let of_fleet = &sidecars[..options.fleet];
     until_enforced(&sidecars, None).await.context("the sidecars got no snapshot")?;
     let requests = metrics::api_requests(client).await?;
+    let before = metrics::operator(client).await?;
+    let changing = Instant::now();
     let mut last = Vec::new();
     let mut each = Vec::new();
     for change in 1..=options.changes {
@@ -80,11 +82,15 @@ async fn measure(client: &Client, fleet: &Fleet, options: &Options) -> anyhow::R
         fleet.until_programmed(generation).await?;
     }
     let after = metrics::api_requests(client).await?;
-    let memory = metrics::operator_memory(client).await?;
+    let time = changing.elapsed();
+    // The kubelet reads every few seconds: what it tells by now is of these changes.
+    let replicas = metrics::operator(client).await?;
+    let shares = replicas.iter().zip(&before).map(|((_, cpu, at), (_, cpu_before, before))| (cpu - cpu_before) / (at - before).max(0.001));
+    let cpu = shares.sum::<f64>() * time.as_secs_f64() * 1000.0 / f64::from(u32::try_from(options.changes)?);
     let admission = metrics::admission_p99(client).await?;
     let milliseconds = |time: Duration| time.as_millis();
     Ok(format!(
-        "| {} | {} | {} | {} ms | {} ms | {} ms | {} ms | {:.1} | {} MiB |",
+        "| {} | {} | {} | {} ms | {} ms | {} ms | {} ms | {:.1} | {cpu:.0} ms | {} MiB |",
         options.pods,
         options.policies,
         options.fleet,
@@ -93,7 +99,7 @@ async fn measure(client: &Client, fleet: &Fleet, options: &Options) -> anyhow::R
         milliseconds(quantile(&mut last, 0.5)),
         milliseconds(quantile(&mut last, 0.99)),
         f64::from(u32::try_from(after - requests)?) / f64::from(u32::try_from(options.changes)?),
-        memory.iter().map(|bytes| (bytes / 1024 / 1024).to_string()).collect::<Vec<_>>().join(" and "),
+        replicas.iter().map(|(bytes, ..)| (bytes / 1024 / 1024).to_string()).collect::<Vec<_>>().join(" and "),
     ) + &format!(" {admission} |"))
 }
 

@@ -42,17 +42,24 @@ pub async fn api_requests(client: &Client) -> anyhow::Result<u64> {
     Ok(of_operator.map(|(_, count)| count as u64).sum())
 }
 
-/// Bytes that each replica of the operator works with, as the kubelet counts them.
-pub async fn operator_memory(client: &Client) -> anyhow::Result<Vec<u64>> {
-    let mut memory = Vec::new();
+/// Of each replica of the operator, as the kubelet counts it: bytes that it works with, and seconds of CPU with the time (in seconds)
+/// at which they were read.
+pub async fn operator(client: &Client) -> anyhow::Result<Vec<(u64, f64, f64)>> {
+    let mut replicas = Vec::new();
     for node in Api::<Node>::all(client.clone()).list(&ListParams::default()).await? {
         let name = node.metadata.name.unwrap_or_default();
         let text = text(client, &format!("/api/v1/nodes/{name}/proxy/metrics/resource")).await?;
         let labels = [&*format!("namespace=\"{SYSTEM}\""), "container=\"operator\""];
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
-        memory.extend(samples(&text, "container_memory_working_set_bytes", &labels).map(|(_, bytes)| bytes as u64));
+        let memory = samples(&text, "container_memory_working_set_bytes", &labels);
+        let of_cpu = samples(&text, "container_cpu_usage_seconds_total", &labels);
+        for ((_, bytes), (labels, seconds)) in memory.zip(of_cpu) {
+            let line = text.lines().find(|line| line.starts_with(labels)).unwrap_or_default();
+            let milliseconds: f64 = line.rsplit(' ').next().unwrap_or_default().parse().context("a sample without a time")?;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+            replicas.push((bytes as u64, seconds, milliseconds / 1000.0));
+        }
     }
-    Ok(memory)
+    Ok(replicas)
 }
 
 /// The bound below which 99 of 100 admission requests were answered, over all replicas.
