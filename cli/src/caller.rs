@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mcp_policy::Caller;
+use mcp_policy::caller_match::CallerKind;
 use mcp_policy::read::{self, FieldError};
-use mcp_policy::resource::CallerKind;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};

@@ -10,8 +10,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use mcp_policy::authentication::Authentication;
+use mcp_policy::caller_match::CallerMatch;
 use mcp_policy::document::Document;
-use mcp_policy::resource::{CallerMatch, OnAuditError, Selector};
+use mcp_policy::resource::{OnAuditError, Selector};
 use mcp_policy::snapshot::SnapshotPolicy;
 use mcp_policy::{Mode, PolicyId, PolicySpec, Rollout, Server, read};
 

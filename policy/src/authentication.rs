@@ -4,8 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::caller_match::{CallerKind, CallerMatch};
 use crate::pattern;
-use crate::resource::{CallerKind, CallerMatch};
 
 /// How callers prove who they are, by `Authorization: Bearer`. Where a policy that enforces says this, a caller that proves nothing is
 /// answered with 401, unless an entry of `from` is of kind `anonymous`.

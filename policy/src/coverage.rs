@@ -1,7 +1,8 @@
 //! What there is to exercise in a policy, so that whoever tests it can tell what no call has reached yet.
 
-use crate::compile::{CompiledRule, Policy, escape, methods_verdict};
+use crate::compiled::{CompiledRule, Policy, methods_verdict};
 use crate::document::{Action, DefaultAction, MethodAction};
+use crate::pointer::escape;
 
 /// One thing that a policy says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

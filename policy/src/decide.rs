@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::call::Call;
 use crate::caller::Caller;
-use crate::compile::{Policy, methods_verdict};
+use crate::compiled::{Policy, methods_verdict};
 use crate::decision::{Allowed, ApprovalNeeded, Approvals, Audited, Code, Decision, Outcome, Refusal};
 use crate::document::MethodAction;
-use crate::facts::ServerName;
 use crate::judge::{Admitted, Arguments, Standing, standing};
 use crate::limit::Counters;
 use crate::method;
@@ -20,21 +20,6 @@ use crate::pattern;
 use crate::policy_id::PolicyId;
 use crate::resource::Mode;
 use crate::trace::{Step, Trace, Verdict};
-
-/// One `tools/call`.
-#[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
-    /// The tool's name, as the server will read it.
-    pub tool: &'a str,
-    /// The arguments as they were sent, a JSON text; empty where the call has none.
-    pub arguments: &'a str,
-    /// Who calls.
-    pub caller: &'a Caller,
-    /// The MCP session, if it was opened through the sidecar; any other id is as none.
-    pub session: Option<&'a str>,
-    /// The server that is called.
-    pub server: ServerName<'a>,
-}
 
 /// The policies of one pod. All of those that speak of a caller must agree to its call; with none, every call is refused.
 #[derive(Clone, Debug, Default)]
@@ -294,7 +279,7 @@ fn method_refusal(policy: &Policy, method: &str) -> Option<Refusal> {
     };
     match methods_verdict(&rules.methods, method) {
         Some((key, MethodAction::Deny)) => {
-            Some(Refusal::by(policy, Code::MethodDenied, format!("/methods/{}", crate::compile::escape(key)), None))
+            Some(Refusal::by(policy, Code::MethodDenied, format!("/methods/{}", crate::pointer::escape(key)), None))
         }
         Some((_, MethodAction::Allow)) => None,
         None if method::is_known(method) => None,

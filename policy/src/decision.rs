@@ -7,7 +7,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::compile::Policy;
+use crate::compiled::Policy;
 use crate::document::Shown;
 use crate::limit::Reservation;
 use crate::policy_id::PolicyId;

@@ -6,9 +6,10 @@ mod entries;
 
 use std::cell::OnceCell;
 
-use crate::compile::{CompiledLimit, CompiledRule, DEFAULT_TIMEOUT_SECONDS, Policy, Rules};
+use crate::call::Call;
+use crate::compile::DEFAULT_TIMEOUT_SECONDS;
+use crate::compiled::{CompiledLimit, CompiledRule, Policy, Rules};
 use crate::condition::Elements;
-use crate::decide::Call;
 use crate::decision::{ApprovalNeeded, Code, Refusal};
 use crate::document::{Action, DefaultAction, Shown};
 use crate::facts::Facts;

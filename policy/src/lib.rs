@@ -9,9 +9,12 @@
 
 pub mod approval;
 pub mod authentication;
+mod call;
 mod caller;
+pub mod caller_match;
 mod cel;
 mod compile;
+mod compiled;
 mod condition;
 mod coverage;
 mod decide;
@@ -27,6 +30,7 @@ pub mod method;
 pub mod number;
 mod path;
 mod pattern;
+mod pointer;
 mod policy_id;
 pub mod read;
 mod regexp;
@@ -41,10 +45,13 @@ pub mod url;
 pub mod value;
 mod whom;
 
+pub use call::Call;
 pub use caller::Caller;
-pub use compile::{CompileError, CompileErrors, Policy, compile, compile_resource};
+pub use compile::error::{CompileError, CompileErrors};
+pub use compile::{compile, compile_resource};
+pub use compiled::Policy;
 pub use coverage::Point;
-pub use decide::{Call, CounterUsage, Judged, MethodOutcome, Policies};
+pub use decide::{CounterUsage, Judged, MethodOutcome, Policies};
 pub use decision::{Allowed, ApprovalNeeded, Approvals, Audited, Code, Decision, Outcome, Refusal};
 pub use document::Document;
 pub use facts::ServerName;

@@ -8,8 +8,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::authentication::Authentication;
+use crate::caller_match::CallerMatch;
 use crate::document::Document;
-use crate::resource::{CallerMatch, ClusterPolicySpec, Mode, OnAuditError, PolicySpec, Rollout, Selector, Server};
+use crate::resource::{ClusterPolicySpec, Mode, OnAuditError, PolicySpec, Rollout, Selector, Server};
 use crate::whom::Whom;
 
 mod authentication;

@@ -6,7 +6,7 @@ use std::cell::LazyCell;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::compile::{CompiledLimit, CompiledRule, Policy};
+use crate::compiled::{CompiledLimit, CompiledRule, Policy};
 use crate::decide::{Judged, audited_as};
 use crate::decision::{Allowed, ApprovalNeeded, Approvals, Code, Decision, Outcome, Refusal};
 use crate::document::{OnStoreError, Scope};

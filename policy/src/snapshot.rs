@@ -11,8 +11,9 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::caller_match::CallerMatch;
 use crate::document::Document;
-use crate::resource::{CallerMatch, Mode, OnAuditError, Server};
+use crate::resource::{Mode, OnAuditError, Server};
 pub use authentication::{SnapshotAuthentication, SnapshotCredential, SnapshotIssuer, SnapshotKey};
 pub use store::{SnapshotStore, StoreCredentials};
 

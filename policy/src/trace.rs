@@ -1,6 +1,6 @@
 //! What an explanation is made of. Deciding costs nothing more for it: the trace of an ordinary decision is `()`.
 
-use crate::compile::{CompiledLimit, Policy};
+use crate::compiled::{CompiledLimit, Policy};
 use crate::limit::Full;
 use crate::policy_id::PolicyId;
 

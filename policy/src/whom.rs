@@ -8,9 +8,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::caller::Caller;
-use crate::compile::{CompileError, CompileErrors};
+use crate::caller_match::{CallerKind, CallerMatch};
+use crate::compile::error::{CompileError, CompileErrors};
 use crate::pattern;
-use crate::resource::{CallerKind, CallerMatch};
 
 const MAX_MATCHES: usize = 64;
 const MAX_CLAIMS: usize = 16;

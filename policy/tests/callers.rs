@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_policy::resource::{CallerKind, CallerMatch};
+use mcp_policy::caller_match::{CallerKind, CallerMatch};
 use mcp_policy::{Call, Caller, Code, Counters, Decision, Document, Mode, Policies, PolicyId, ServerName, compile_resource};
 use proptest::prelude::*;
 use serde_json::{Value, json};

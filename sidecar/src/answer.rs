@@ -2,6 +2,8 @@
 //! see stays here.
 
 pub mod answer_fault;
+pub mod asked;
+pub mod call_answer;
 pub mod events;
 pub mod from_server;
 pub mod gate;

@@ -24,7 +24,7 @@ use crate::answer::unknown_tool::UnknownTool;
 use crate::approvals::Desk;
 use crate::books::audit::{Audit, AuditedLine, Line, Slot};
 use crate::books::decision_id::DecisionIds;
-use crate::books::metrics::Metrics;
+use crate::books::metrics::{Metrics, OTHER_TOOL};
 use crate::message::mirrored;
 use crate::message::{Malformed, Message, ToolCall};
 use crate::respond;
@@ -322,7 +322,7 @@ impl Record {
         let judged = Judged {
             method,
             tool: self.tool.as_deref(),
-            label: self.label.as_deref(),
+            label: self.label.as_deref().filter(|label| *label != OTHER_TOOL),
             // What passes and is no call has no verdict of its own.
             code: self.verdict.unwrap_or(Code::Allowed),
             policy: self.policy.as_deref(),

@@ -21,14 +21,14 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
-use crate::config::Limits;
+use crate::config::{Limits, ServerCommand};
 use crate::front::headers;
 use crate::message::era::{self, Era};
 use crate::message::{self, Message, Request};
 use crate::respond;
-use crate::stdio::child::{Server, ServerCommand};
+use crate::stdio::child::{self, Server};
 use crate::stdio::lines::one_line;
-use crate::upstream::SendError;
+use crate::upstream::fault::SendError;
 pub use answer::Answer;
 use answer::Reply;
 use backoff::Backoff;
@@ -188,7 +188,7 @@ impl Bridge {
             return Err(SendError::Backoff);
         }
         sleep_until(not_before).await;
-        let started = self.command.start().inspect_err(|error| tracing::error!(%error, "no server"));
+        let started = child::start(&self.command).inspect_err(|error| tracing::error!(%error, "no server"));
         started.map_err(|error| {
             lock(&self.backoff).ended(now, false, now);
             SendError::NotStarted(error.to_string())

@@ -1,7 +1,9 @@
 //! What the sidecar is told: options of `run`, environment variables of `serve`. Everything is read and checked before anything
 //! is bound. Ports and upstream need a restart; policies reload while running.
 
+mod collector;
 mod probe;
+mod server_command;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,9 +12,9 @@ use std::time::Duration;
 
 use http::Uri;
 
+pub use self::collector::Collector;
 pub use self::probe::{Grpc, Handler, HttpGet, Probe, Scheme};
-use crate::spans::Collector;
-use crate::stdio::child::ServerCommand;
+pub use self::server_command::ServerCommand;
 use crate::store::StoreAddress;
 
 /// Port of the proxy: captured connections arrive here.

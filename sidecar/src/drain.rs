@@ -18,7 +18,6 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 
 use crate::config::{ADMIN_PORT, DrainTimes};
-use crate::error::Error;
 
 /// Time for the last words on a stream to reach its client.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -105,9 +104,14 @@ impl Drain {
     }
 }
 
+/// The running sidecar could not be asked to drain.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot reach the sidecar to drain it: {0}")]
+pub struct NotAsked(String);
+
 /// Asks the sidecar of this pod to announce its end: the `preStop` hook.
-pub async fn request() -> Result<(), Error> {
-    let failed = |cause: &dyn ToString| Error::Drain(cause.to_string());
+pub async fn request() -> Result<(), NotAsked> {
+    let failed = |cause: &dyn ToString| NotAsked(cause.to_string());
     let stream = TcpStream::connect(("127.0.0.1", ADMIN_PORT)).await.map_err(|cause| failed(&cause))?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(|cause| failed(&cause))?;
     tokio::spawn(connection);

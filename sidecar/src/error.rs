@@ -6,8 +6,10 @@ use std::path::PathBuf;
 
 use crate::capture::CaptureError;
 use crate::config::ConfigError;
+use crate::drain::NotAsked;
 use crate::state::ApplyError;
-use crate::stdio::Broken;
+use crate::stdio::child::NotStarted;
+use crate::stdio::conversation::Broken;
 
 /// Exit code of a wrong configuration (`EX_USAGE`): starting again with the same one cannot help.
 pub const EXIT_CONFIGURATION: u8 = 64;
@@ -35,13 +37,8 @@ pub enum Error {
     #[error("https: {0}")]
     Tls(String),
     /// The server cannot be started.
-    #[error("cannot start {program}: {cause}")]
-    Server {
-        /// The program.
-        program: String,
-        /// What the system said.
-        cause: io::Error,
-    },
+    #[error(transparent)]
+    Server(#[from] NotStarted),
     /// A conversation on stdio broke off.
     #[error(transparent)]
     Broken(#[from] Broken),
@@ -68,8 +65,8 @@ pub enum Error {
     #[error("{0} ended unexpectedly")]
     TaskEnded(&'static str),
     /// The running sidecar could not be asked to drain.
-    #[error("cannot reach the sidecar to drain it: {0}")]
-    Drain(String),
+    #[error(transparent)]
+    Drain(#[from] NotAsked),
 }
 
 impl Error {
@@ -77,7 +74,7 @@ impl Error {
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::PolicyFile { .. } | Self::Policy(_) | Self::Tls(_) | Self::Server { .. } => EXIT_CONFIGURATION,
+            Self::Config(_) | Self::PolicyFile { .. } | Self::Policy(_) | Self::Tls(_) | Self::Server(_) => EXIT_CONFIGURATION,
             Self::Listen { .. } | Self::Broken(_) | Self::Capture(_) | Self::System { .. } | Self::TaskEnded(_) | Self::Drain(_) => {
                 EXIT_RUN_TIME
             }

@@ -51,16 +51,16 @@ use crate::books::Books;
 use crate::books::audit::Audit;
 use crate::books::metrics::Metrics;
 use crate::bridge::Bridge;
-use crate::config::{Config, ConfigError, DrainTimes, Limits, Listen, PROXY_PORT, Source, StdioConfig, Upstream};
+use crate::config::{Collector, Config, ConfigError, DrainTimes, Limits, Listen, PROXY_PORT, Source, StdioConfig, Upstream};
 use crate::drain::Drain;
 use crate::error::Error;
 use crate::front::exposure::PortUse;
 use crate::front::origin::LocalOnly;
 use crate::front::probe_connection::ProbeConnections;
 use crate::proxy::{Peer, Proxy};
-use crate::spans::{Collector, Spans};
+use crate::spans::Spans;
 use crate::state::State;
-use crate::stdio::child::Server;
+use crate::stdio::child::{self, Server};
 use crate::stdio::{Conversation, Pair};
 use crate::store::StoreAddress;
 use crate::upstream::{Destination, Link, Tls};
@@ -128,7 +128,7 @@ where
 {
     let mut core = Core::load(Source::File(config.policy), config.store)?;
     let books = core.open(config.admin.map(Listen::At), &config.limits, audit, config.collector)?;
-    let Server { process, input, output } = config.server.start()?;
+    let Server { process, input, output } = child::start(&config.server)?;
     let Core { drain, admin, tasks, .. } = core;
     let name = config.server.name();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), server = name, ?admin, "listening on standard input");

@@ -11,11 +11,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use mcp_policy_sidecar::capture;
-use mcp_policy_sidecar::config::{Config, ConfigError, ENV_LOG, Limits, StdioConfig, UpstreamUrl};
+use mcp_policy_sidecar::config::{Collector, Config, ConfigError, ENV_LOG, Limits, ServerCommand, StdioConfig, UpstreamUrl};
 use mcp_policy_sidecar::drain::{self, Drain};
 use mcp_policy_sidecar::error::{EXIT_CONFIGURATION, EXIT_RUN_TIME, Error};
-use mcp_policy_sidecar::spans::Collector;
-use mcp_policy_sidecar::stdio::child::ServerCommand;
 use mcp_policy_sidecar::store::StoreAddress;
 use mcp_policy_sidecar::telemetry::Log;
 use tokio::signal::unix::{SignalKind, signal};
@@ -122,7 +120,7 @@ fn start(command: Command) -> anyhow::Result<u8> {
             tracing::info!("inbound traffic of the pod goes through the sidecar");
             Ok(0)
         }
-        Command::Drain => Ok(runtime()?.block_on(drain::request()).map(|()| 0)?),
+        Command::Drain => Ok(runtime()?.block_on(drain::request()).map(|()| 0).map_err(Error::from)?),
         Command::Serve => serve(Config::from_env(env), stdout()),
         Command::Run(run) => guard(*run),
     }

@@ -13,7 +13,7 @@ pub mod recent;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::answer::gate::Asked;
+use crate::answer::asked::Asked;
 use crate::message::Id;
 use crate::session::owner::Owner;
 use crate::session::recent::Recent;

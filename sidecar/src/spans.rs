@@ -8,7 +8,7 @@ mod export;
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, Uri};
+use http::HeaderMap;
 use mcp_policy::Code;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer as _, TracerProvider};
@@ -20,48 +20,12 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 use prometheus_client::metrics::counter::Counter;
 
-use crate::books::metrics::OTHER_TOOL;
-use crate::config::ConfigError;
+use crate::config::Collector;
 use crate::message::{self, Id, Message, trace_context};
 use export::Exporting;
 
-/// Base URL of a collector; the path of spans is added. Standard.
-pub const ENV_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// URL to which spans go, whole; before the other. Standard.
-pub const ENV_TRACES_ENDPOINT: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
-
 /// Longer ids are cut.
 const MAX_ID: usize = 256;
-
-/// Where spans go, and what they say of who sends them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Collector {
-    /// URL of the collector's traces, `http://host:port/v1/traces`.
-    pub url: Uri,
-    /// Namespace and name of the pod.
-    pub pod: Option<(String, String)>,
-}
-
-impl Collector {
-    /// The collector that the environment names; none if it names none.
-    pub fn from_env(get: impl Fn(&'static str) -> Option<String>) -> Result<Option<Self>, ConfigError> {
-        let set = |name| get(name).filter(|value| !value.is_empty()).map(|value| (name, value));
-        let (name, url) = match set(ENV_TRACES_ENDPOINT) {
-            Some(whole) => whole,
-            None => match set(ENV_ENDPOINT) {
-                Some((name, base)) => (name, format!("{}/v1/traces", base.trim_end_matches('/'))),
-                None => return Ok(None),
-            },
-        };
-        let invalid = |reason: &str| ConfigError::Invalid { name, reason: reason.to_owned() };
-        let url: Uri = url.parse().map_err(|_| invalid("it is not a URL"))?;
-        match (url.scheme_str(), url.authority()) {
-            (Some("http"), Some(authority)) if !authority.as_str().contains('@') => Ok(Some(Self { url, pod: None })),
-            (Some("http"), _) => Err(invalid("it names no host, or a user")),
-            _ => Err(invalid("only http:// is supported: name a collector nearby, and let it send on over TLS")),
-        }
-    }
-}
 
 /// Makes spans, and sends them.
 #[derive(Debug)]
@@ -87,7 +51,7 @@ pub struct Judged<'a> {
     pub method: &'a str,
     /// The tool that it calls.
     pub tool: Option<&'a str>,
-    /// The tool as metrics name it.
+    /// The tool, if its name is a label of metrics: one of few.
     pub label: Option<&'a str>,
     /// What was decided.
     pub code: Code,
@@ -168,8 +132,8 @@ fn resource(pod: Option<(String, String)>) -> Resource {
 fn name(method: &str, label: Option<&str>) -> String {
     match label {
         _ if !message::is_known_method(method) => "unknown method".to_owned(),
-        Some(tool) if tool != OTHER_TOOL => format!("{method} {tool}"),
-        Some(_) | None => method.to_owned(),
+        Some(tool) => format!("{method} {tool}"),
+        None => method.to_owned(),
     }
 }
 
@@ -203,27 +167,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_names_a_collector_by_its_base_or_by_the_whole_url() {
-        let of = |base: Option<&'static str>, whole: Option<&'static str>| {
-            let get = move |name| if name == ENV_ENDPOINT { base } else { whole };
-            Collector::from_env(move |name| get(name).map(str::to_owned)).map(|found| found.map(|collector| collector.url.to_string()))
-        };
-        let named = |url: &str| Ok(Some(url.to_owned()));
-        assert_eq!(of(None, None), Ok(None));
-        assert_eq!(of(Some(""), Some("")), Ok(None));
-        assert_eq!(of(Some("http://otel:4318"), None), named("http://otel:4318/v1/traces"));
-        assert_eq!(of(Some("http://otel:4318/base/"), None), named("http://otel:4318/base/v1/traces"));
-        assert_eq!(of(Some("http://a"), Some("http://otel/t")), named("http://otel/t"));
-        for wrong in ["https://otel:4318", "otel:4318", "http://", "http://me:secret@otel", "grpc://otel:4317"] {
-            let error = of(Some(wrong), None).unwrap_err().to_string();
-            assert!(error.starts_with(ENV_ENDPOINT) && !error.contains("secret"), "{wrong}: {error}");
-        }
-    }
-
-    #[test]
     fn the_name_of_a_span_has_no_words_of_strangers() {
         assert_eq!(name("tools/call", Some("export")), "tools/call export");
-        assert_eq!(name("tools/call", Some(OTHER_TOOL)), "tools/call");
+        assert_eq!(name("tools/call", None), "tools/call");
         assert_eq!(name("tools/list", None), "tools/list");
         assert_eq!(name("x/y", None), "unknown method");
     }

@@ -2,7 +2,7 @@
 //! is a child process; it ends with its client, or on a signal, and its exit code becomes ours.
 
 pub mod child;
-mod conversation;
+pub mod conversation;
 pub mod lines;
 
 use std::net::SocketAddr;

@@ -10,7 +10,7 @@ use mcp_policy::approval::{ApprovalAnswer, ApprovalName, ApprovalRequest};
 use mcp_policy::{Call, Caller, Code, Decision, MethodOutcome, Outcome, Refusal, ServerName};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::answer::gate::Asked;
+use crate::answer::asked::Asked;
 use crate::answer::task;
 use crate::approvals;
 use crate::books::{Books, Record, audit};

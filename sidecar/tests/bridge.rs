@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
+use mcp_policy_sidecar::config::ServerCommand;
 use mcp_policy_sidecar::config::{Config, Limits, Upstream};
-use mcp_policy_sidecar::stdio::child::ServerCommand;
 use serde_json::{Value, json};
 use support::{Answered, Client, Sidecar, call, eventually, in_time, mcp, next_bytes};
 use tempfile::TempDir;

@@ -1,7 +1,7 @@
 //! Entries of `denyIf` and `approveIf`: true if one is true, else undecided if one is. An entry is true if all its conditions are.
 
 use super::{Asked, told};
-use crate::compile::{CompiledEntry, CompiledRule};
+use crate::compiled::{CompiledEntry, CompiledRule};
 use crate::condition::Elements;
 use crate::decision::{Code, Refusal};
 use crate::trace::{Step, Trace, Verdict};

@@ -9,10 +9,12 @@ use serde_json::{Value, json};
 use super::located::{self, Located, Place, Places};
 use super::{API_VERSION, CLUSTER_KIND, CLUSTER_POLICY_SPEC, FieldError, FieldErrors, KIND, POLICY_SPEC, SpecParts};
 use super::{document, error, hint, object, shape};
-use crate::compile::{Policy, compile_resource};
+use crate::caller_match::CallerMatch;
+use crate::compile::compile_resource;
+use crate::compiled::Policy;
 use crate::document::Document;
 use crate::policy_id::PolicyId;
-use crate::resource::{CallerMatch, Mode, OnAuditError, Selector, Server};
+use crate::resource::{Mode, OnAuditError, Selector, Server};
 
 /// A policy in a file: a bare document, or a manifest of an `McpPolicy` or a `ClusterMcpPolicy`.
 #[derive(Clone, Debug, PartialEq, Eq)]

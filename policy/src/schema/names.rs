@@ -70,7 +70,7 @@ impl Names {
                 }
                 let named = parts.iter().filter_map(|part| part.members.get(key)).flatten().copied();
                 let below = self.search(member, &self.with_same_value(others().chain(named)))?;
-                Some(format!("/{}{below}", crate::compile::escape(key)))
+                Some(format!("/{}{below}", crate::pointer::escape(key)))
             }),
             Value::Array(elements) => {
                 let parts = self.with_same_value(others());

@@ -103,7 +103,7 @@ struct Place {
 impl Place {
     fn member(&self, key: &str) -> Self {
         let dot = if self.name.is_empty() { "" } else { "." };
-        Self { name: format!("{}{dot}{key}", self.name), pointer: format!("{}/{}", self.pointer, crate::compile::escape(key)) }
+        Self { name: format!("{}{dot}{key}", self.name), pointer: format!("{}/{}", self.pointer, crate::pointer::escape(key)) }
     }
 
     fn element(&self, index: usize) -> Self {

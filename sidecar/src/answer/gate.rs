@@ -5,8 +5,6 @@
 //! it is held back only where a key of `methods` denies it. So the inside of messages is read only while there is such a key, and
 //! where something in it is changed or remembered.
 
-mod asked;
-
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,9 +13,10 @@ use mcp_policy::Caller;
 use serde_json::Value;
 
 use crate::answer::answer_fault::AnswerFault;
+use crate::answer::asked::Asked;
+use crate::answer::call_answer::CallAnswer;
 use crate::answer::from_server::Word;
 use crate::answer::handshake;
-use crate::answer::relay::CallAnswer;
 use crate::answer::{task, tools};
 use crate::books::Books;
 use crate::message::era::Era;
@@ -26,7 +25,6 @@ use crate::respond;
 use crate::session::Sessions;
 use crate::session::owner::Owner;
 use crate::state::Enforced;
-pub use asked::Asked;
 
 /// Judges what comes back on one request. The policies are read anew for each message: an open stream obeys their changes.
 #[derive(Debug)]

@@ -1,17 +1,16 @@
-//! Bodies of answers on their way to the caller, as they come; and how a call ended.
+//! Bodies of answers on their way to the caller, as they come.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full};
 
 use crate::answer::answer_fault::AnswerFault;
+use crate::answer::call_answer::CallAnswer;
 use crate::answer::gate::Gate;
-use crate::books::Record;
 use crate::message::Glance;
 use crate::room::{Room, Taken};
 use crate::upstream::{Answer, AnswerError};
@@ -209,42 +208,5 @@ impl Body for Followed {
                 }
             }
         }
-    }
-}
-
-/// The answer to a call that was forwarded. Dropped, it is written down; unless something else is known, the call counts as one that
-/// ran.
-#[derive(Debug)]
-pub struct CallAnswer {
-    record: Record,
-    /// None on stdio.
-    status: Option<StatusCode>,
-}
-
-impl CallAnswer {
-    /// The head of the answer has come. A 4xx says that the tool did not run.
-    #[must_use]
-    pub fn new(mut record: Record, status: StatusCode) -> Self {
-        record.answered(status);
-        if status.is_client_error() {
-            record.refund();
-        }
-        Self { record, status: Some(status) }
-    }
-
-    /// A call on stdio, where an answer has no head.
-    #[must_use]
-    pub fn without_status(record: Record) -> Self {
-        Self { record, status: None }
-    }
-
-    /// The tool certainly did not run.
-    pub fn did_not_run(&mut self) {
-        self.record.refund();
-    }
-
-    /// The answer does not reach the caller, or not as a whole.
-    pub fn failed(&mut self, fault: AnswerFault) {
-        self.record.answer_failed(self.status, fault);
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::shared::Cancel;
 use crate::answer::sse;
 use crate::message::{ServerMessage, parse_server};
-use crate::upstream::AnswerError;
+use crate::upstream::fault::AnswerError;
 
 /// Messages before the answer that wait for a client to take them. Of a client that takes none, more are dropped.
 const QUEUE: usize = 64;

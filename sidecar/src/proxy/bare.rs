@@ -5,7 +5,7 @@ use http::header::HeaderMap;
 use http::{Method, Response, StatusCode};
 
 use super::{Asking, LAST_EVENT_ID, Peer, Proxy, own};
-use crate::answer::gate::Asked;
+use crate::answer::asked::Asked;
 use crate::answer::relay::ProxyBody;
 use crate::authenticate::metadata;
 use crate::front::headers;

@@ -11,10 +11,12 @@ use http_body_util::BodyExt;
 
 use super::{Asking, Proxy, is_usable, own, respond_with};
 use crate::answer::answer_fault::AnswerFault;
+use crate::answer::asked::Asked;
+use crate::answer::call_answer::CallAnswer;
 use crate::answer::events::Events;
 use crate::answer::from_server::WayBack;
-use crate::answer::gate::{Asked, Gate, Judged, Passed, Passing};
-use crate::answer::relay::{self, Beginning, CallAnswer, Followed, ProxyBody, Untouched};
+use crate::answer::gate::{Gate, Judged, Passed, Passing};
+use crate::answer::relay::{self, Beginning, Followed, ProxyBody, Untouched};
 use crate::front::headers::{self, Carrier, SESSION_ID};
 use crate::room::{NotHeld, Taken};
 use crate::session::owner::Owner;

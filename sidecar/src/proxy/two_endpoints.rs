@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use super::identify::Barred;
 use super::{Arrived, Closed, LAST_EVENT_ID, Peer, Proxy, is_usable, own, plain, refuse, respond_with, too_many_streams};
 use crate::answer::answer_fault::AnswerFault;
-use crate::answer::gate::Asked;
+use crate::answer::asked::Asked;
 use crate::answer::relay::{self, Holding, ProxyBody};
 use crate::books::Record;
 use crate::front::headers::{self, Carrier, Route};

@@ -10,10 +10,11 @@ use mcp_policy::Caller;
 use serde_json::Value;
 
 use crate::answer::answer_fault::AnswerFault;
+use crate::answer::asked::Asked;
+use crate::answer::call_answer::CallAnswer;
 use crate::answer::from_server::Word;
-use crate::answer::gate::{Asked, Gate, Judged, Passed, Passing};
+use crate::answer::gate::{Gate, Judged, Passed, Passing};
 use crate::answer::handshake;
-use crate::answer::relay::CallAnswer;
 use crate::books::metrics::InFlight;
 use crate::books::{Books, Record};
 use crate::message::era::Era;

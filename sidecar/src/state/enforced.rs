@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use mcp_policy::caller_match::CallerMatch;
 use mcp_policy::read::Manifest;
-use mcp_policy::resource::{CallerMatch, OnAuditError};
+use mcp_policy::resource::OnAuditError;
 use mcp_policy::snapshot::{SNAPSHOT_VERSION, SNAPSHOT_VERSIONS};
 use mcp_policy::{Caller, CompileErrors, Document, Mode, Policies, Policy, PolicyId, Server, Snapshot, compile_resource};
 

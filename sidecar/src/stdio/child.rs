@@ -3,11 +3,8 @@
 //! Guarantees: a line is written whole or not at all as far as the server can tell; the processes that the server started end with
 //! it, for they are one process group.
 
-use std::ffi::OsString;
-use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -21,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::answer_fault::AnswerFault;
-use crate::error::Error;
+use crate::config::ServerCommand;
 use crate::stdio::lines::{Line, Lines};
 
 /// How long a server may take to end after its input was closed, and then after SIGTERM. Clients that end us by the same steps give
@@ -40,53 +37,36 @@ const QUEUE: usize = 64;
 /// Longer lines of a server's standard error are left out.
 const MAX_LOG_LINE: usize = 64 * 1024;
 
-/// How a stdio server is started.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ServerCommand {
-    /// The program: a path, or a name that is looked for in `PATH`.
-    pub program: OsString,
-    /// What it is told.
-    pub arguments: Vec<OsString>,
+/// The server cannot be started.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start {program}: {cause}")]
+pub struct NotStarted {
+    program: String,
+    cause: io::Error,
 }
 
-/// Without the arguments: one may be a secret, and the configuration is logged.
-impl fmt::Debug for ServerCommand {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerCommand").field("program", &self.program).finish_non_exhaustive()
-    }
+/// Starts a server. Its standard error goes to ours, line by line. To be called within a tokio runtime.
+pub fn start(command: &ServerCommand) -> Result<Server, NotStarted> {
+    spawn(command).map_err(|cause| NotStarted { program: command.program.to_string_lossy().into_owned(), cause })
 }
 
-impl ServerCommand {
-    /// The server, as audit lines and conditions name it: the last part of the program's path.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let path = Path::new(&self.program);
-        path.file_name().unwrap_or(&self.program).to_string_lossy().into_owned()
-    }
-
-    /// Starts it. Its standard error goes to ours, line by line. To be called within a tokio runtime.
-    pub fn start(&self) -> Result<Server, Error> {
-        self.spawn().map_err(|cause| Error::Server { program: self.program.to_string_lossy().into_owned(), cause })
-    }
-
-    fn spawn(&self) -> io::Result<Server> {
-        let mut child = Command::new(&self.program)
-            .args(&self.arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // A signal from the terminal reaches us only, and we end the server in order.
-            .process_group(0)
-            .kill_on_drop(true)
-            .spawn()?;
-        // They were just asked for.
-        let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        };
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        tokio::spawn(pass_on(errors));
-        Ok(Server { process: Process { child, group }, input: Input::new(input), output })
-    }
+fn spawn(command: &ServerCommand) -> io::Result<Server> {
+    let mut child = Command::new(&command.program)
+        .args(&command.arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        // A signal from the terminal reaches us only, and we end the server in order.
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    // They were just asked for.
+    let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), child.stderr.take()) else {
+        return Err(io::ErrorKind::BrokenPipe.into());
+    };
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    tokio::spawn(pass_on(errors));
+    Ok(Server { process: Process { child, group }, input: Input::new(input), output })
 }
 
 /// A server that runs.

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::answer::answer_fault::AnswerFault;
-use crate::answer::gate::Asked;
+use crate::answer::asked::Asked;
 use crate::books::metrics::InFlight;
 use crate::books::{Books, Record};
 use crate::config::Limits;
