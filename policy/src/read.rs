@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::authentication::Authentication;
 use crate::caller_match::CallerMatch;
+use crate::compile::error::joined;
 use crate::document::Document;
 use crate::resource::{ClusterPolicySpec, Mode, OnAuditError, PolicySpec, Rollout, Selector, Server};
 use crate::whom::Whom;
@@ -51,19 +52,8 @@ impl fmt::Display for FieldError {
 
 /// Everything that cannot be read of a value; at least one field.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", joined(.0))]
 pub struct FieldErrors(pub Vec<FieldError>);
-
-impl fmt::Display for FieldErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str("; ")?;
-            }
-            write!(f, "{error}")?;
-        }
-        Ok(())
-    }
-}
 
 impl From<FieldError> for FieldErrors {
     fn from(error: FieldError) -> Self {

@@ -1,21 +1,13 @@
 //! Why a document does not compile.
 
-use std::fmt;
-
 /// Everything that is wrong with a document, in the order of its fields.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", joined(.0))]
 pub struct CompileErrors(pub Vec<CompileError>);
 
-impl fmt::Display for CompileErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, error) in self.0.iter().enumerate() {
-            if i > 0 {
-                f.write_str("; ")?;
-            }
-            write!(f, "{error}")?;
-        }
-        Ok(())
-    }
+/// All of them in one line.
+pub(crate) fn joined(errors: &[impl ToString]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// One field that cannot be enforced as written.

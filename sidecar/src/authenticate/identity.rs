@@ -83,8 +83,8 @@ impl Identity {
         enforced.authenticator.as_ref()?.reviewed(&self.caller)
     }
 
-    /// Waits until it stands no longer: keys were changed or revoked, the API server does not vouch for it any more, or policies ask for more; or, if it `expires`, the proof has
-    /// ended.
+    /// Waits until it stands no longer: keys were changed or revoked, the API server does not vouch for it any more, or policies ask for
+    /// more; or, if it `expires`, the proof has ended.
     #[must_use]
     pub fn ended(&self, state: &Arc<State>, expires: bool) -> ProofEnd {
         Box::pin(self.clone().stands(Arc::clone(state), expires))
